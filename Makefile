@@ -1,0 +1,113 @@
+# hubspot_sync: everything a developer types. `make help` lists the targets.
+#
+# `make demo` and `make test` install what is missing (tests/setup/setup.sh), build the extension into the target folder
+# and run it in a private PostgreSQL tree and cluster in a temporary folder: the system's PostgreSQL is not touched. Only
+# `make install` changes it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+# The targets share one Cargo target folder and two of them set the machine up: never in parallel.
+.NOTPARALLEL:
+
+CARGO ?= cargo
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+# The PostgreSQL to build for; only its major version and paths matter. Its feature is `pg15` and so on.
+PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
+PG_MAJOR = $(shell $(PG_CONFIG) --version 2>/dev/null | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
+PG_FEATURES = --no-default-features --features pg$(PG_MAJOR)
+
+# The built extension, laid out as under `/`: usr/lib/postgresql/15/lib/hubspot_sync.so and so on. The tests' cluster
+# copies it from here.
+PACKAGE := $(TARGET)/pgrx-package
+
+# cargo-pgrx wants a list of PostgreSQL installations. Ours is private, so that a developer's own ~/.pgrx stays as it is.
+export PGRX_HOME := $(TARGET)/pgrx-home
+# Where setup puts a cargo-pgrx when the user's own is of another version.
+export HUBSPOT_SYNC_TOOLS := $(TARGET)/tools
+export PATH := $(HUBSPOT_SYNC_TOOLS)/bin:$(PATH)
+# The tests' cluster: the same PostgreSQL that the extension was built for, and the package of this run.
+export HUBSPOT_SYNC_PG_CONFIG := $(PG_CONFIG)
+export HUBSPOT_SYNC_PACKAGE := $(PACKAGE)
+
+SUITES := $(TARGET)/suites.txt
+SUITE := SUITE_SUMMARY=$(SUITES) tests/setup/run-suite.sh
+
+# Where `make install` puts the relay.
+PREFIX ?= /usr/local
+DESTDIR ?=
+# Files below / need root. Override with SUDO= when the target folders are yours.
+SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
+
+.PHONY: setup
+setup: ## Install missing Debian packages and cargo-pgrx (as root or by sudo)
+	@tests/setup/setup.sh
+
+# Short; also done without `setup`, for the targets that do not install anything.
+.PHONY: pgrx-home
+pgrx-home:
+	@mkdir -p $(PGRX_HOME)
+	@test -x "$(PG_CONFIG)" || { echo "no $(PG_CONFIG): run make setup, or set PG_CONFIG" >&2; exit 1; }
+	@printf '[configs]\npg%s = "%s"\n' "$(PG_MAJOR)" "$(PG_CONFIG)" >$(PGRX_HOME)/config.toml.new
+	@# Written only when it differs: builds depend on this file's time.
+	@cmp -s $(PGRX_HOME)/config.toml.new $(PGRX_HOME)/config.toml || cp $(PGRX_HOME)/config.toml.new $(PGRX_HOME)/config.toml
+
+.PHONY: ext
+ext: pgrx-home ## Build the extension (release) into target/pgrx-package
+	rm -rf $(PACKAGE)
+	$(CARGO) pgrx package -p hubspot_sync --pg-config $(PG_CONFIG) $(PG_FEATURES) --out-dir $(PACKAGE)
+
+.PHONY: lint
+lint: pgrx-home ## Formatting, clippy and documentation, all without warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --workspace
+
+.PHONY: test
+test: ## Set up, lint, build the extension and run every test suite
+	@rm -f $(SUITES)
+	@# One step per line, so that the order holds and the first failure ends the run.
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory ext
+	@$(MAKE) --no-print-directory test-core
+	@$(MAKE) --no-print-directory test-relay
+	@$(MAKE) --no-print-directory test-e2e
+	@echo "== summary"
+	@cat $(SUITES)
+
+.PHONY: test-core
+test-core: ## Unit and property tests of the rules (no PostgreSQL)
+	@$(SUITE) core $(CARGO) test --locked -p hubspot_sync_core
+
+.PHONY: test-relay
+test-relay: ## Tests of the relay (no PostgreSQL)
+	@$(SUITE) relay $(CARGO) test --locked -p hubspot-relay
+
+.PHONY: test-e2e
+test-e2e: ## End-to-end tests with PostgreSQL and the simulator (after make ext)
+	@$(SUITE) e2e $(CARGO) test --locked -p hubspot_sync_tests
+
+.PHONY: demo
+demo: setup ext ## Play the customer mapping in both directions against the simulator
+	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-demo
+
+.PHONY: install
+install: pgrx-home ## Install the extension into PG_CONFIG's PostgreSQL and the relay into PREFIX/bin
+	$(CARGO) build --locked --release -p hubspot-relay
+	$(SUDO) install -D -m 755 $(TARGET)/release/hubspot-relay $(DESTDIR)$(PREFIX)/bin/hubspot-relay
+	$(MAKE) --no-print-directory ext
+	@# The package is laid out as under /: copying it is all that cargo pgrx install would do, without building as root.
+	cd $(PACKAGE) && find . -type f | while read -r file; do \
+	  $(SUDO) install -D -m "$$(case $$file in *.so) echo 755;; *) echo 644;; esac)" "$$file" "$(DESTDIR)/$$file"; done
+	@echo "installed: now CREATE EXTENSION hubspot_sync in your database, and see hubspot-relay --help"
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	$(CARGO) clean
+	rm -rf $(PACKAGE) $(PGRX_HOME) $(HUBSPOT_SYNC_TOOLS) $(SUITES)

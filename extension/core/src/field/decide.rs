@@ -1,0 +1,152 @@
+//! Between the claim and the write: what was seen in HubSpot, and whether to send.
+
+use super::local::end;
+use super::{EditEnd, Effect, FieldState, InFlight, Intake, Note, Policy, Source};
+use crate::mapping::{Direction, Strategy};
+use crate::value::Value;
+
+/// One version of a property in HubSpot's history.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Version {
+    /// The value.
+    pub value: Value,
+    /// HubSpot's instant.
+    pub at: i64,
+    /// Who wrote it.
+    pub source: Source,
+}
+
+/// How much of HubSpot's side must be read before a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Read {
+    /// Nothing.
+    Nothing,
+    /// The present value.
+    Value,
+    /// The property's history.
+    History,
+}
+
+/// What a relay saw of the property.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation<'a> {
+    /// Nothing was read: a value younger than the cache's time to live is known, or none is needed.
+    Nothing,
+    /// The present value.
+    Value(&'a Value),
+    /// The history, in any order.
+    History(&'a [Version]),
+}
+
+/// What to do next with the field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing: it moved since the claim, was settled meanwhile, or is equal on both sides.
+    Settled,
+    /// Read more, then decide again.
+    Read(Read),
+    /// Send this value; [`FieldState::in_flight`] is set and must be durable before the request leaves.
+    Send(Value),
+}
+
+impl FieldState {
+    /// What has to be read for this field before it can be decided. `fresh`: HubSpot's value is known and younger than
+    /// the cache's time to live.
+    pub fn read_needed(&self, policy: &Policy, fresh: bool) -> Read {
+        if self.in_flight.is_some() {
+            // An earlier outcome is unknown: look, and look at the history.
+            Read::History
+        } else if policy.direction == Direction::WarpToHubspot {
+            Read::Nothing
+        } else if fresh && policy.strategy != Strategy::Manual {
+            Read::Nothing
+        } else {
+            Read::Value
+        }
+    }
+
+    /// Decides what to do with the field, claimed at `generation`, after `seen` was read.
+    pub fn decide(
+        &mut self,
+        policy: &Policy,
+        generation: i64,
+        seen: &Observation<'_>,
+        out: &mut Vec<Effect>,
+    ) -> Decision {
+        if self.generation != generation || !self.needs_delivery() {
+            return Decision::Settled;
+        }
+        match seen {
+            Observation::History(versions) => self.learn(policy, versions, out),
+            _ if self.in_flight.is_some() => return Decision::Read(Read::History),
+            Observation::Nothing => {}
+            Observation::Value(value) => {
+                if self.same(value, &self.row) {
+                    self.agree(out);
+                    out.push(Effect::Noted { note: Note::AlreadyEqual, value: (*value).clone(), at: 0 });
+                } else if policy.direction.receives() && !self.base.as_ref().is_some_and(|b| self.same(value, b)) {
+                    // Neither ours nor what was agreed: who wrote it, and when?
+                    return Decision::Read(Read::History);
+                }
+            }
+        }
+        if self.generation != generation || !self.needs_delivery() {
+            return Decision::Settled;
+        }
+        if let Observation::History(versions) = seen
+            && let Some(newest) = versions.iter().max_by_key(|v| v.at)
+            && self.same(&newest.value, &self.row)
+        {
+            self.agree(out);
+            out.push(Effect::Noted { note: Note::AlreadyEqual, value: newest.value.clone(), at: newest.at });
+            return Decision::Settled;
+        }
+        self.in_flight = Some(InFlight {
+            value: self.row.clone(),
+            edited_at: self.edited_at,
+            generation,
+            edit: self.pending_edit,
+        });
+        Decision::Send(self.row.clone())
+    }
+
+    /// Takes a property's history into account: the outcome of the write in flight first, then every foreign version
+    /// that is new, in order.
+    pub fn learn(&mut self, policy: &Policy, versions: &[Version], out: &mut Vec<Effect>) {
+        let mut ordered: Vec<&Version> = versions.iter().collect();
+        ordered.sort_by_key(|v| v.at);
+        if let Some(flight) = self.in_flight.clone() {
+            let landed = ordered
+                .iter()
+                .rev()
+                .find(|v| v.source == Source::Own && v.at > self.own_at && self.same(&v.value, &flight.value));
+            match landed {
+                Some(v) => self.complete(policy, &flight.value, &v.value, v.at, flight.generation, out),
+                None => self.forget_in_flight(out),
+            }
+        }
+        if self.base.is_none() && self.held.is_none() && policy.direction.receives() {
+            // Before the first agreement only what HubSpot holds now matters, not how it came about.
+            if let Some(newest) = ordered.last() {
+                if newest.source == Source::Foreign && newest.at > self.seen_at {
+                    self.first_contact(policy, &newest.value, newest.at, out);
+                }
+            }
+            return;
+        }
+        let seen_at = self.seen_at;
+        for v in ordered.iter().filter(|v| v.source == Source::Foreign && v.at > seen_at) {
+            let taken = self.inbound(policy, &v.value, v.at, Source::Foreign, out);
+            debug_assert_eq!(taken, Intake::Taken, "nothing is in flight here");
+        }
+    }
+
+    /// A record was created (or found empty) in HubSpot: a field that was not sent is empty on both sides.
+    pub fn created_empty(&mut self, out: &mut Vec<Effect>) {
+        if self.base.is_none() && self.row.is_null() && self.in_flight.is_none() {
+            self.base = Some(Value::NULL);
+            self.dirty = false;
+            end(self.pending_edit.take(), EditEnd::Delivered, out);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! JSON written by hand into a byte buffer, in the server's encoding.
+//!
+//! Server encodings are supersets of ASCII in which no byte of a multi-byte character is below 0x80, so escaping byte
+//! by byte is right in all of them.
+
+/// Appends `text` as a JSON string, with the quotes.
+pub(super) fn push_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    let mut copied = 0;
+    for (at, &byte) in text.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&text[copied..at]);
+        copied = at + 1;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            control => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(control >> 4)]);
+                out.push(HEX[usize::from(control & 15)]);
+            }
+        }
+    }
+    out.extend_from_slice(&text[copied..]);
+    out.push(b'"');
+}
+
+/// Appends `text` as a JSON string, or `null`.
+pub(super) fn push_nullable(out: &mut Vec<u8>, text: Option<&[u8]>) {
+    match text {
+        Some(text) => push_string(out, text),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// The object `{"field":[old,new],…}` while it grows.
+pub(super) struct Changes {
+    out: Vec<u8>,
+}
+
+impl Changes {
+    /// An empty object, in a buffer that is used again.
+    pub(super) fn new(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        buffer.push(b'{');
+        Self { out: buffer }
+    }
+
+    /// Adds one field; `quoted_name` is its name as a JSON string already.
+    pub(super) fn push(&mut self, quoted_name: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) {
+        if !self.is_empty() {
+            self.out.push(b',');
+        }
+        self.out.extend_from_slice(quoted_name);
+        self.out.extend_from_slice(b":[");
+        push_nullable(&mut self.out, old);
+        self.out.push(b',');
+        push_nullable(&mut self.out, new);
+        self.out.push(b']');
+    }
+
+    /// No field was added yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.out.len() == 1
+    }
+
+    /// Closes the object; the buffer holds its whole text.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.out.push(b'}');
+        self.out
+    }
+}

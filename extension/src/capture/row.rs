@@ -1,0 +1,378 @@
+//! From one row event to one captured row.
+
+use core::cell::Cell;
+
+use pgrx::pg_sys;
+
+use super::insert::{self, Op, Row};
+use super::json_out::{self, Changes};
+use super::moved::Moved;
+use super::plan::{self, Column, Extract, Plan};
+use super::tuple::{self, Stored};
+use super::{datum_text, moved, notify, suppress};
+
+/// Buffers that are used again from call to call. A call inside a call (an output function that runs SQL) finds them
+/// taken and makes its own.
+#[derive(Default)]
+struct Scratch {
+    old: Vec<Stored>,
+    new: Vec<Stored>,
+    old_text: Vec<u8>,
+    new_text: Vec<u8>,
+    changes: Vec<u8>,
+    key: Vec<u8>,
+    old_key: Vec<u8>,
+}
+
+/// A buffer that grew beyond this many bytes is given back after the call.
+const KEEP: usize = 64 * 1024;
+
+thread_local! {
+    /// Without a destructor: nothing runs when the backend exits.
+    static SCRATCH: Cell<Option<core::mem::ManuallyDrop<Box<Scratch>>>> = const { Cell::new(None) };
+}
+
+/// Captures what a trigger event did to a mapping's record.
+///
+/// # Safety
+/// `trigger` must be the trigger manager's, for an AFTER event.
+pub(super) unsafe fn capture(trigger: &pg_sys::TriggerData, mapping_id: i32) {
+    let event = trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
+    let for_row = trigger.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+    if for_row == (event == pg_sys::TRIGGER_EVENT_TRUNCATE) {
+        // A statement trigger other than TRUNCATE's has no row to look at.
+        return;
+    }
+    // SAFETY: the relation is open and locked by the statement.
+    let plan = unsafe { plan::get(trigger.tg_relation, mapping_id) };
+    if !plan.active {
+        return;
+    }
+    let mut scratch = SCRATCH
+        .take()
+        .map_or_else(Box::default, core::mem::ManuallyDrop::into_inner);
+    let record = Record {
+        plan: &plan,
+        mapping_id,
+    };
+    // SAFETY: row events come with their tuples: old (or only) in tg_trigtuple, new in tg_newtuple.
+    unsafe {
+        let inserted = (event == pg_sys::TRIGGER_EVENT_INSERT).then_some(trigger.tg_trigtuple);
+        let from_partition = moved::settle(mapping_id, inserted);
+        match event {
+            pg_sys::TRIGGER_EVENT_UPDATE => record.update(trigger.tg_trigtuple, trigger.tg_newtuple, &mut scratch),
+            pg_sys::TRIGGER_EVENT_INSERT => {
+                tuple::read(trigger.tg_trigtuple, &plan.layouts, &mut scratch.new);
+                match from_partition {
+                    Some(moved) => record.arrive(&moved, &mut scratch),
+                    None => record.insert(&mut scratch),
+                }
+            }
+            pg_sys::TRIGGER_EVENT_DELETE => {
+                tuple::read(trigger.tg_trigtuple, &plan.layouts, &mut scratch.old);
+                if moved::is_moved(trigger.tg_trigtuple) {
+                    record.leave(trigger.tg_trigtuple, &mut scratch);
+                } else {
+                    record.delete(&mut scratch);
+                }
+            }
+            _ => record.append(Op::Truncate, None, None, None),
+        }
+    }
+    if scratch
+        .old_text
+        .capacity()
+        .max(scratch.new_text.capacity())
+        .max(scratch.changes.capacity())
+        > KEEP
+    {
+        *scratch = Scratch::default();
+    }
+    SCRATCH.set(Some(core::mem::ManuallyDrop::new(scratch)));
+}
+
+/// What a row's fields were before.
+enum Before<'a> {
+    /// It was not there.
+    Nothing,
+    /// `Scratch::old`.
+    Tuple,
+    /// The row was in another partition.
+    Moved(&'a Moved),
+}
+
+/// The record a row belongs to.
+struct Record<'a> {
+    plan: &'a Plan,
+    mapping_id: i32,
+}
+
+impl Record<'_> {
+    /// # Safety
+    /// Both tuples must be of the plan's relation.
+    unsafe fn update(&self, old: pg_sys::HeapTuple, new: pg_sys::HeapTuple, scratch: &mut Scratch) {
+        let plan = self.plan;
+        // SAFETY: the caller's promise.
+        unsafe {
+            tuple::read(old, &plan.layouts, &mut scratch.old);
+            tuple::read(new, &plan.layouts, &mut scratch.new);
+            let (old, new) = (&scratch.old, &scratch.new);
+            let same_key = plan.keys.iter().all(|key| old[key.at].same(new[key.at]));
+            if same_key && plan.columns.iter().all(|column| old[column.at].same(new[column.at])) {
+                return;
+            }
+            let has_key = self.key(new, &mut scratch.key);
+            let mut rekeyed = false;
+            if !same_key {
+                let had_key = self.key(old, &mut scratch.old_key);
+                match (had_key, has_key) {
+                    (true, true) => rekeyed = scratch.old_key != scratch.key,
+                    (true, false) => return self.delete(scratch),
+                    (false, true) => return self.insert(scratch),
+                    (false, false) => {}
+                }
+            }
+            if !has_key {
+                return;
+            }
+            let changes = self.changes(scratch, Before::Tuple);
+            self.append_update(rekeyed, changes, scratch);
+        }
+    }
+
+    /// The row came from another partition: one change with its leaving there.
+    ///
+    /// # Safety
+    /// `scratch.new` must hold the row.
+    unsafe fn arrive(&self, moved: &Moved, scratch: &mut Scratch) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !self.key(&scratch.new, &mut scratch.key) {
+                return self.append(Op::Delete, Some(&moved.entity_key), None, None);
+            }
+            scratch.old_key.clone_from(&moved.entity_key);
+            let rekeyed = scratch.old_key != scratch.key;
+            let changes = self.changes(scratch, Before::Moved(moved));
+            self.append_update(rekeyed, changes, scratch);
+        }
+    }
+
+    /// The row goes to another partition, where its insert follows.
+    ///
+    /// # Safety
+    /// `scratch.old` must hold the row, which is `tuple`.
+    unsafe fn leave(&self, tuple: pg_sys::HeapTuple, scratch: &mut Scratch) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !self.key(&scratch.old, &mut scratch.key) {
+                return;
+            }
+            let mut texts = Vec::new();
+            for column in &self.plan.columns {
+                let value = self.value(column, scratch.old[column.at]);
+                for field in &column.fields {
+                    let mut text = Vec::new();
+                    let text = self.text(column, field, &value, &mut text).then_some(text);
+                    texts.push((field.name.clone(), text));
+                }
+            }
+            moved::hold(self.mapping_id, scratch.key.clone(), texts, tuple);
+        }
+    }
+
+    /// Appends an update under `scratch.key`, unless nothing is left of it.
+    ///
+    /// # Safety
+    /// Only inside a transaction that may write.
+    unsafe fn append_update(&self, rekeyed: bool, changes: Changes, scratch: &mut Scratch) {
+        let nothing = changes.is_empty();
+        let changes = changes.finish();
+        // SAFETY: the caller's promise.
+        unsafe {
+            if rekeyed {
+                self.append(Op::Rekey, Some(&scratch.key), Some(&scratch.old_key), Some(&changes));
+            } else if !nothing {
+                self.append(Op::Update, Some(&scratch.key), None, Some(&changes));
+            }
+        }
+        scratch.changes = changes;
+    }
+
+    /// # Safety
+    /// `scratch.new` must hold the row.
+    unsafe fn insert(&self, scratch: &mut Scratch) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.key(&scratch.new, &mut scratch.key) {
+                let changes = self.changes(scratch, Before::Nothing).finish();
+                self.append(Op::Insert, Some(&scratch.key), None, Some(&changes));
+                scratch.changes = changes;
+            }
+        }
+    }
+
+    /// # Safety
+    /// `scratch.old` must hold the row.
+    unsafe fn delete(&self, scratch: &mut Scratch) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.key(&scratch.old, &mut scratch.key) {
+                self.append(Op::Delete, Some(&scratch.key), None, None);
+            }
+        }
+    }
+
+    /// Writes the record's key; false when a part of it is NULL.
+    ///
+    /// # Safety
+    /// The tuple behind `columns` must still be there.
+    unsafe fn key(&self, columns: &[Stored], out: &mut Vec<u8>) -> bool {
+        out.clear();
+        let keys = &self.plan.keys;
+        let text = |key: &plan::Key, out: &mut Vec<u8>| {
+            // SAFETY: the caller's promise.
+            unsafe { key.form.append(columns[key.at], &self.plan.layouts[key.at], out) }
+        };
+        if let [key] = keys.as_slice() {
+            return text(key, out);
+        }
+        let mut part = Vec::new();
+        for (at, key) in keys.iter().enumerate() {
+            out.push(if at == 0 { b'[' } else { b',' });
+            part.clear();
+            if !text(key, &mut part) {
+                return false;
+            }
+            json_out::push_string(out, &part);
+        }
+        out.push(b']');
+        true
+    }
+
+    /// The fields that differ between what was before and `scratch.new`.
+    ///
+    /// # Safety
+    /// The tuples behind them must still be there.
+    unsafe fn changes(&self, scratch: &mut Scratch, before: Before) -> Changes {
+        let mut changes = Changes::new(core::mem::take(&mut scratch.changes));
+        let Scratch {
+            old,
+            new,
+            old_text,
+            new_text,
+            key,
+            ..
+        } = scratch;
+        for column in &self.plan.columns {
+            let stored = if matches!(before, Before::Tuple) {
+                old[column.at]
+            } else {
+                Stored::NULL
+            };
+            let after = new[column.at];
+            // SAFETY: the caller's promise.
+            unsafe {
+                if !matches!(before, Before::Moved(_)) && stored.same(after) {
+                    continue;
+                }
+                let stored = self.value(column, stored);
+                let after = self.value(column, after);
+                for field in &column.fields {
+                    old_text.clear();
+                    new_text.clear();
+                    let old = match &before {
+                        Before::Moved(moved) => moved.text(&field.name),
+                        _ => self
+                            .text(column, field, &stored, old_text)
+                            .then_some(old_text.as_slice()),
+                    };
+                    let new = self
+                        .text(column, field, &after, new_text)
+                        .then_some(new_text.as_slice());
+                    let same = |a: &[u8], b: &[u8]| match field.path {
+                        Some(_) => a == b,
+                        None => column.form.same_text(a, b),
+                    };
+                    let unchanged = match (old, new) {
+                        (Some(old), Some(new)) => same(old, new),
+                        (None, None) => true,
+                        _ => false,
+                    };
+                    let expected = || suppress::any() && suppress::take(self.mapping_id, key, &field.name, new, same);
+                    if !unchanged && !expected() {
+                        changes.push(&field.quoted_name, old, new);
+                    }
+                }
+            }
+        }
+        changes
+    }
+
+    /// Prepares a column's value: one with paths is detoasted once for all of them.
+    ///
+    /// # Safety
+    /// The tuple behind `stored` must still be there.
+    unsafe fn value(&self, column: &Column, stored: Stored) -> Value {
+        let has_path = column.fields.iter().any(|field| field.path.is_some());
+        // SAFETY: columns with paths are json or jsonb, both varlenas.
+        let document = (has_path && !stored.is_null()).then(|| unsafe {
+            let datum = stored.datum(&self.plan.layouts[column.at]);
+            pg_sys::Datum::from(pg_sys::pg_detoast_datum(datum.cast_mut_ptr()))
+        });
+        Value { stored, document }
+    }
+
+    /// Appends a field's text; false for NULL.
+    ///
+    /// # Safety
+    /// The tuple behind `value` must still be there.
+    unsafe fn text(&self, column: &Column, field: &plan::Field, value: &Value, out: &mut Vec<u8>) -> bool {
+        // SAFETY: the caller's promise; a path was made for this column's type.
+        unsafe {
+            match (field.path, column.extract) {
+                (Some(path), Some(extract)) => value.document.is_some_and(|doc| text_at(extract, doc, path, out)),
+                _ => column.form.append(value.stored, &self.plan.layouts[column.at], out),
+            }
+        }
+    }
+
+    /// Appends the captured row and sees to the wake-up.
+    ///
+    /// # Safety
+    /// Only inside a transaction that may write.
+    unsafe fn append(&self, op: Op, entity_key: Option<&[u8]>, old_key: Option<&[u8]>, changes: Option<&[u8]>) {
+        let row = Row {
+            mapping_id: self.mapping_id,
+            op,
+            entity_key,
+            old_key,
+            changes,
+        };
+        // SAFETY: the caller's promise; a trigger call's memory context is reset after it.
+        unsafe { insert::append(&row) };
+        notify::captured();
+    }
+}
+
+/// A column's value, and the document in it.
+struct Value {
+    stored: Stored,
+    document: Option<pg_sys::Datum>,
+}
+
+/// Appends the text at a path of a JSON document; false where there is none or it is `null`.
+///
+/// # Safety
+/// `extract` must be the function for the document's type, `path` a text[].
+unsafe fn text_at(extract: Extract, document: pg_sys::Datum, path: pg_sys::Datum, out: &mut Vec<u8>) -> bool {
+    // SAFETY: the caller's promise; the result is a text.
+    unsafe {
+        match pgrx::direct_function_call_as_datum(extract, &[Some(document), Some(path)]) {
+            Some(text) => {
+                datum_text::push_varlena(out, text);
+                true
+            }
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The functions PostgreSQL calls, and their declarations in SQL.
+
+use core::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use super::{catalog, row};
+
+pgrx::extension_sql!(
+    r#"
+CREATE FUNCTION hubspot.capture_change() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'hubspot_capture_change';
+COMMENT ON FUNCTION hubspot.capture_change() IS
+'Captures changes of mapped fields into hubspot.capture. Its one argument is the id of the mapping in hubspot.object_mapping; on a table that is not part of that mapping it does nothing.';
+
+CREATE FUNCTION hubspot.invalidate_plans(source_table oid) RETURNS void
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'hubspot_invalidate_plans';
+REVOKE ALL ON FUNCTION hubspot.invalidate_plans(oid) FROM PUBLIC;
+COMMENT ON FUNCTION hubspot.invalidate_plans(oid) IS
+'Makes every session resolve its capture plans again once this transaction has committed. Called with the mapped table after any change of a mapping.';
+"#,
+    name = "capture_functions"
+);
+
+/// Version 1 of the calling convention.
+static FINFO: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+
+/// Announces the calling convention of [`hubspot_capture_change`].
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_hubspot_capture_change() -> &'static pg_sys::Pg_finfo_record {
+    &FINFO
+}
+
+/// Announces the calling convention of [`hubspot_invalidate_plans`].
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_hubspot_invalidate_plans() -> &'static pg_sys::Pg_finfo_record {
+    &FINFO
+}
+
+/// `hubspot.capture_change()`.
+///
+/// # Safety
+/// Called by PostgreSQL.
+#[unsafe(no_mangle)]
+#[pgrx::pg_guard]
+pub unsafe extern "C-unwind" fn hubspot_capture_change(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: a call by the trigger manager carries a TriggerData whose members are valid for the call.
+    unsafe {
+        let context = (*fcinfo).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            pgrx::ereport!(
+                ERROR,
+                pgrx::PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "hubspot.capture_change() can only be called as a trigger"
+            );
+        }
+        let trigger = context.cast::<pg_sys::TriggerData>();
+        if (*trigger).tg_event & (pg_sys::TRIGGER_EVENT_BEFORE | pg_sys::TRIGGER_EVENT_INSTEAD) != 0 {
+            pgrx::ereport!(
+                ERROR,
+                pgrx::PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "hubspot.capture_change() must be an AFTER trigger"
+            );
+        }
+        let Some(mapping_id) = mapping_id((*trigger).tg_trigger) else {
+            pgrx::ereport!(
+                ERROR,
+                pgrx::PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "hubspot.capture_change() takes one argument, the id of a mapping"
+            );
+        };
+        row::capture(&*trigger, mapping_id);
+        // The result of an AFTER trigger is not looked at.
+        pg_sys::Datum::from(0)
+    }
+}
+
+/// The trigger's argument.
+///
+/// # Safety
+/// `trigger` must be valid.
+unsafe fn mapping_id(trigger: *mut pg_sys::Trigger) -> Option<i32> {
+    // SAFETY: `tgargs` holds `tgnargs` NUL-terminated strings.
+    unsafe {
+        if (*trigger).tgnargs != 1 {
+            return None;
+        }
+        CStr::from_ptr(*(*trigger).tgargs).to_str().ok()?.parse().ok()
+    }
+}
+
+/// `hubspot.invalidate_plans(source_table)`.
+///
+/// # Safety
+/// Called by PostgreSQL; declared STRICT with one oid.
+#[unsafe(no_mangle)]
+#[pgrx::pg_guard]
+pub unsafe extern "C-unwind" fn hubspot_invalidate_plans(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: one argument that is not NULL; a relation without a pg_class row is skipped, for it would be an error.
+    unsafe {
+        let argument = (&raw const (*fcinfo).args).cast::<pg_sys::NullableDatum>();
+        let source = pg_sys::Oid::from((*argument).value.value() as u32);
+        for relid in [source, catalog::table(c"object_mapping")] {
+            if relid != pg_sys::InvalidOid && !pg_sys::get_rel_name(relid).is_null() {
+                pg_sys::CacheInvalidateRelcacheByRelid(relid);
+            }
+        }
+        pg_sys::Datum::from(0)
+    }
+}

@@ -1,0 +1,196 @@
+//! The mappings as the functions use them: loaded once a call, from the tables that `import_mapping` fills.
+
+use crate::spi;
+use hubspot_sync_core::field::Policy;
+use hubspot_sync_core::mapping::{Direction, Strategy};
+use hubspot_sync_core::value::ValueKind;
+use pgrx::pg_sys;
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+/// One mapped field.
+#[derive(Debug, Deserialize)]
+pub struct Field {
+    /// `field_mapping.id`.
+    pub id: i32,
+    /// Name people type, such as `address.city`.
+    pub field: String,
+    /// HubSpot property.
+    pub hubspot_property: String,
+    /// Column of the source table.
+    pub column_name: String,
+    /// The column's type as `format_type` prints it.
+    pub column_type: String,
+    /// Keys inside a jsonb column.
+    pub path: Option<Vec<String>>,
+    /// Which way values flow.
+    pub sync_direction: Direction,
+    /// Who wins; null only for NONE.
+    pub conflict_resolution: Option<Strategy>,
+    /// `real-time` or `batch`.
+    pub update_frequency: String,
+    /// Allowed values on either side.
+    pub enum_values: Option<Vec<String>>,
+    /// Name of the transform.
+    pub transform: Option<String>,
+    /// How values compare.
+    pub kind: ValueKind,
+}
+
+impl Field {
+    /// The machine's view of the field.
+    pub fn policy(&self, clock_offset: i64) -> Policy {
+        Policy {
+            direction: self.sync_direction,
+            strategy: self.conflict_resolution.unwrap_or(Strategy::Manual),
+            clock_offset,
+        }
+    }
+
+    /// Whether a change of this field waits for the next incremental sync.
+    pub fn is_batch(&self) -> bool {
+        self.update_frequency == "batch"
+    }
+}
+
+/// One table paired with a HubSpot object type.
+#[derive(Debug, Deserialize)]
+pub struct Mapping {
+    /// `object_mapping.id`.
+    pub id: i32,
+    /// What people call the pairing.
+    pub entity_type: String,
+    /// Oid of the source table.
+    pub source_oid: u32,
+    /// Oid of its owner; reads and writes of rows run as this role.
+    pub owner_oid: u32,
+    /// Schema-qualified, quoted name of the source table.
+    pub source_name: String,
+    /// HubSpot object type as its API names it.
+    pub hubspot_object: String,
+    /// Names and types of the key columns, in order.
+    pub keys: Vec<KeyColumn>,
+    /// Field that finds or creates the record.
+    pub match_field: Option<String>,
+    /// Unique property it is compared with.
+    pub match_property: Option<String>,
+    /// `create` or `ignore`.
+    pub on_create: String,
+    /// When a row was last edited, for rows that were there before the mapping.
+    pub updated_at_column: Option<String>,
+    /// Capture and delivery are on.
+    pub enabled: bool,
+    /// The active fields.
+    pub fields: Vec<Rc<Field>>,
+}
+
+/// A key column.
+#[derive(Debug, Deserialize)]
+pub struct KeyColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type as `format_type` prints it.
+    pub type_name: String,
+}
+
+impl Mapping {
+    /// The owner of the source table.
+    pub fn owner(&self) -> pg_sys::Oid {
+        pg_sys::Oid::from(self.owner_oid)
+    }
+
+    /// The field of that name.
+    pub fn field(&self, name: &str) -> Option<&Rc<Field>> {
+        self.fields.iter().find(|f| f.field == name)
+    }
+
+    /// The field that gives a property its value.
+    pub fn by_property(&self, property: &str) -> Option<&Rc<Field>> {
+        self.fields.iter().find(|f| f.hubspot_property == property && f.sync_direction != Direction::None)
+    }
+
+    /// The tracking field that holds the HubSpot id in the row, if the mapping has one.
+    pub fn id_field(&self) -> Option<&Rc<Field>> {
+        self.fields.iter().find(|f| f.sync_direction == Direction::None && f.hubspot_property == "hs_object_id")
+    }
+
+    /// The parts of an entity key, one per key column; `None` when it does not fit.
+    pub fn key_parts(&self, entity_key: &str) -> Option<Vec<String>> {
+        if self.keys.len() == 1 {
+            return Some(vec![entity_key.to_owned()]);
+        }
+        serde_json::from_str::<Vec<String>>(entity_key).ok().filter(|parts| parts.len() == self.keys.len())
+    }
+}
+
+/// All mappings, and what is known about the clocks.
+pub struct Catalog {
+    /// By id.
+    pub mappings: BTreeMap<i32, Rc<Mapping>>,
+    /// HubSpot's clock minus the database's, microseconds.
+    pub clock_offset: i64,
+    fields: HashMap<i32, Rc<Field>>,
+}
+
+const LOAD: &str = r#"
+SELECT json_build_object(
+  'clock_offset', (SELECT clock_offset_us FROM hubspot.binding),
+  'mappings', coalesce((SELECT json_agg(json_build_object(
+    'id', m.id, 'entity_type', m.entity_type, 'source_oid', c.oid::bigint, 'owner_oid', c.relowner::bigint,
+    'source_name', pg_catalog.format('%I.%I', n.nspname, c.relname),
+    'hubspot_object', m.hubspot_object, 'match_field', m.match_field, 'match_property', m.match_property,
+    'on_create', m.on_create, 'enabled', m.enabled, 'updated_at_column', m.updated_at_column,
+    'keys', (SELECT json_agg(json_build_object('name', k.name, 'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod)) ORDER BY k.ord)
+             FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, ord)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name::name AND NOT a.attisdropped),
+    'fields', coalesce((SELECT json_agg(to_jsonb(f) || jsonb_build_object('column_type',
+                                 pg_catalog.format_type(a.atttypid, a.atttypmod)) ORDER BY f.id)
+                        FROM hubspot.field_mapping f
+                        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = f.column_name::name AND NOT a.attisdropped
+                        WHERE f.mapping_id = m.id AND f.active), '[]'::json)))
+   FROM hubspot.object_mapping m
+   JOIN pg_catalog.pg_class c ON c.oid = m.source_table
+   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace), '[]'::json))::text
+WHERE $1::text IS NOT NULL"#;
+
+impl Catalog {
+    /// Loads every mapping whose table exists.
+    pub fn load() -> Catalog {
+        #[derive(Deserialize)]
+        struct Loaded {
+            clock_offset: i64,
+            mappings: Vec<Mapping>,
+        }
+        let loaded = spi::call(LOAD, &json!({}));
+        let loaded: Loaded = match serde_json::from_value(loaded) {
+            Ok(loaded) => loaded,
+            Err(e) => crate::error::raise(
+                pgrx::PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+                format!("hubspot_sync cannot read its own mappings: {e}"),
+                "run hubspot.import_mapping again for each entity type",
+            ),
+        };
+        let mappings: BTreeMap<i32, Rc<Mapping>> = loaded.mappings.into_iter().map(|m| (m.id, Rc::new(m))).collect();
+        let fields = mappings.values().flat_map(|m| m.fields.iter()).map(|f| (f.id, Rc::clone(f))).collect();
+        Catalog { mappings, clock_offset: loaded.clock_offset, fields }
+    }
+
+    /// The active field with that id.
+    pub fn field(&self, id: i32) -> Option<&Rc<Field>> {
+        self.fields.get(&id)
+    }
+
+    /// The mapping of that entity type; raises an error that names the known ones.
+    pub fn by_entity_type(&self, entity_type: &str) -> &Rc<Mapping> {
+        if let Some(m) = self.mappings.values().find(|m| m.entity_type == entity_type) {
+            return m;
+        }
+        let known: Vec<&str> = self.mappings.values().map(|m| m.entity_type.as_str()).collect();
+        crate::error::unknown(
+            format!("there is no mapping for entity type \"{entity_type}\""),
+            &format!("mapped are: {}; hubspot.import_mapping adds one", known.join(", ")),
+        )
+    }
+}

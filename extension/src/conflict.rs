@@ -1,0 +1,146 @@
+//! What a person decides: open conflicts and parked fields.
+
+use crate::book::{Book, Queue};
+use crate::catalog::Catalog;
+use crate::error::{invalid, raise, unknown};
+use crate::relay::{absorb_all, now_us};
+use crate::{convert, spi};
+use hubspot_sync_core::field::Winner;
+use hubspot_sync_core::value;
+use pgrx::prelude::*;
+use serde_json::{Value as Json, json};
+
+#[pg_extern(sql = r#"
+CREATE FUNCTION hubspot.resolve_conflict(conflict_id bigint, winner text, value text DEFAULT NULL)
+RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+"#)]
+fn resolve_conflict(conflict_id: Option<i64>, winner: Option<&str>, value: Option<&str>) -> String {
+    let winner = match winner.map(str::to_ascii_uppercase).as_deref() {
+        Some("WARP") => Winner::Warp,
+        Some("HUBSPOT") => Winner::Hubspot,
+        Some("VALUE") => Winner::Value,
+        _ => invalid("winner is not one of WARP, HUBSPOT, VALUE".into(), "say who wins"),
+    };
+    if value.is_some() && winner != Winner::Value {
+        invalid("value is given but winner is not VALUE".into(), "leave value out, or use winner VALUE");
+    }
+    absorb_all();
+    let found = spi::call(
+        r#"SELECT json_build_object('link', link_id, 'field', field_id, 'status', status)::text
+           FROM hubspot.conflicts WHERE id = ($1::json->>'id')::bigint"#,
+        &json!({"id": conflict_id}),
+    );
+    if found.is_null() {
+        unknown("there is no such conflict".into(), "SELECT id FROM hubspot.conflicts WHERE status = 'open'");
+    }
+    let (Some(link), Some(field_id), true) = (found["link"].as_i64(), found["field"].as_i64(), found["status"] == "open")
+    else {
+        raise(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "the conflict is resolved already".into(),
+            "SELECT winner, resolved_by, resolved_at FROM hubspot.conflicts",
+        );
+    };
+    let mut book = Book::open(Catalog::load(), &[link], now_us());
+    let (offset, now) = (book.catalog.clock_offset, book.now);
+    let by = caller();
+    let Some(record) = book.records.get_mut(&link) else {
+        unknown("the conflict's record does not exist any more".into(), "nothing is left to decide");
+    };
+    let Some(field) = record.fields.get(&(field_id as i32)).map(|e| e.field.clone()) else {
+        unknown("the conflict's field is not mapped any more".into(), "nothing is left to decide");
+    };
+    let chosen = match value::from_warp(field.kind, value) {
+        Ok(chosen) => chosen,
+        Err(e) => invalid(format!("value is not valid for field {}: {e}", field.field), "give it as PostgreSQL prints it"),
+    };
+    if winner == Winner::Value
+        && let Err(refused) = convert::to_hubspot(&field, &chosen)
+    {
+        invalid(refused.0, "give a value that the field allows");
+    }
+    record.resolved(&field, winner.label(), &by);
+    let done = record.event(&field, offset, now, |state, _, out| state.resolve(winner, &chosen, now, out));
+    if !done {
+        raise(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "the conflict is settled already".into(),
+            "SELECT winner, resolved_by, resolved_at FROM hubspot.conflicts",
+        );
+    }
+    let written = book.write_rows();
+    if !written.busy.is_empty() {
+        raise(
+            PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+            "the row is being changed by somebody else at this moment".into(),
+            "look at the conflict again, then repeat the call",
+        );
+    }
+    if let Some(reason) = written.refused.get(&link) {
+        raise(
+            PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
+            format!("the table refused the value for field {}", field.field),
+            &format!("choose another value; the table said: {reason}"),
+        );
+    }
+    book.flush();
+    wake();
+    format!("{} wins", winner.label())
+}
+
+/// Parks nothing any more: failed fields (all, or those of one failure) are tried again.
+#[pg_extern(sql = r#"
+CREATE FUNCTION hubspot.retry_failed(id bigint DEFAULT NULL)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+"#)]
+fn retry_failed(id: Option<i64>) -> i64 {
+    absorb_all();
+    let failures = spi::rows(
+        r#"WITH f AS (UPDATE hubspot.failed_syncs SET status = 'retried', ended_at = clock_timestamp()
+             WHERE status = 'open' AND (($1::json->>'id') IS NULL OR id = ($1::json->>'id')::bigint)
+             RETURNING link_id, field_id, direction, hubspot_property)
+           SELECT json_agg(row_to_json(f))::text FROM f"#,
+        &json!({"id": id}),
+    );
+    if let (Some(id), true) = (id, failures.is_empty()) {
+        unknown(format!("there is no open failure {id}"), "SELECT id FROM hubspot.failed_syncs WHERE status = 'open'");
+    }
+    let ids: Vec<i64> = failures.iter().filter_map(|f| f["link_id"].as_i64()).collect();
+    let mut book = Book::open(Catalog::load(), &ids, now_us());
+    let (offset, now) = (book.catalog.clock_offset, book.now);
+    let mut inbound = Vec::new();
+    for failure in &failures {
+        let Some(record) = failure["link_id"].as_i64().and_then(|id| book.records.get_mut(&id)) else { continue };
+        if record.status == "parked" {
+            record.status = if record.hubspot_id.is_some() { "linked".into() } else { "new".into() };
+            record.message = None;
+            record.touch_link();
+        }
+        if failure["direction"] == "inbound" {
+            inbound.push(json!({"object": record.mapping.hubspot_object, "id": record.hubspot_id, "property": failure["hubspot_property"]}));
+        } else if let Some(field) = failure["field_id"].as_i64().and_then(|f| record.fields.get(&(f as i32))).map(|e| e.field.clone()) {
+            record.event(&field, offset, now, |state, _, _| state.retry());
+        }
+        record.queue = Queue::Offer;
+    }
+    book.flush();
+    spi::run(
+        r#"UPDATE hubspot.webhook_events e SET status = 'pending' FROM json_to_recordset($1::json) AS v (object text, id text, property text)
+           WHERE e.status = 'failed' AND e.hubspot_object = v.object AND e.hubspot_id = v.id AND e.event->>'propertyName' = v.property"#,
+        &Json::Array(inbound),
+    );
+    wake();
+    failures.len() as i64
+}
+
+/// The role that called, behind SECURITY DEFINER.
+fn caller() -> String {
+    spi::call_text("SELECT session_user::text WHERE $1::text IS NOT NULL", &Json::Null).unwrap_or_default()
+}
+
+/// A person's decision is rare: it may notify always.
+fn wake() {
+    spi::run("SELECT pg_notify('hubspot_outbox', '') WHERE $1::text IS NOT NULL", &Json::Null);
+}

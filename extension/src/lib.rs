@@ -1,0 +1,37 @@
+//! The PostgreSQL extension `hubspot_sync`: captures committed changes of mapped fields, decides what happens to each
+//! value on either side, and writes rows. It speaks to no network; a relay carries what it decides.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`capture`] | the trigger in the application's transaction |
+//! | `mapping` | declaring mappings |
+//! | `catalog` | mappings as the other modules use them |
+//! | `book` | records in memory for the length of one call; reading and writing rows |
+//! | `relay` | the relay's functions |
+//! | `conflict` | what people decide |
+//! | `convert` | values between the two sides' forms |
+//! | `spi`, `error` | the door to SQL, and errors |
+//!
+//! SQL objects stand in `sql/schema/`, in the order of their numbers.
+
+mod book;
+pub mod capture;
+mod catalog;
+mod conflict;
+mod convert;
+mod error;
+mod mapping;
+mod relay;
+mod spi;
+
+pgrx::pg_module_magic!();
+
+pgrx::extension_sql_file!("../../sql/schema/10_types.sql", name = "types", bootstrap);
+pgrx::extension_sql_file!("../../sql/schema/20_mapping.sql", name = "mapping", requires = ["types"]);
+pgrx::extension_sql_file!("../../sql/schema/30_records.sql", name = "records", requires = ["mapping"]);
+pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["records"]);
+pgrx::extension_sql_file!("../../sql/schema/50_binding.sql", name = "binding", requires = ["log"]);
+pgrx::extension_sql_file!("../../sql/schema/60_relay.sql", name = "relay", requires = ["binding"]);
+pgrx::extension_sql_file!("../../sql/schema/70_views.sql", name = "views", requires = ["relay"]);
+pgrx::extension_sql_file!("../../sql/schema/80_answers.sql", name = "answers", requires = ["views"]);
+pgrx::extension_sql_file!("../../sql/schema/90_grants.sql", name = "grants", finalize);

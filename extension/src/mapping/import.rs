@@ -1,0 +1,329 @@
+//! `hubspot.import_mapping`: the strategy's JSON document, checked against the table, stored, and switched on.
+//!
+//! Importing again is an online change: only what differs is touched, and a newly mapped field is queued for its first
+//! sync.
+
+use super::table::Table;
+use super::{enable, first_sync};
+use crate::error::invalid;
+use crate::spi;
+use hubspot_sync_core::mapping::{Direction, FieldMapping, Frequency, MappingFault, nearest, parse_mapping};
+use hubspot_sync_core::transform::Transform;
+use hubspot_sync_core::value::ValueKind;
+use pgrx::pg_sys;
+use serde_json::{Value as Json, json};
+
+/// Names HubSpot uses for one object type, in its API, its events and its type ids.
+const OBJECTS: [(&str, [&str; 2]); 6] = [
+    ("companies", ["company", "0-2"]),
+    ("contacts", ["contact", "0-1"]),
+    ("deals", ["deal", "0-3"]),
+    ("tickets", ["ticket", "0-5"]),
+    ("products", ["product", "0-7"]),
+    ("line_items", ["line_item", "0-8"]),
+];
+
+const OPTIONS: [&str; 7] =
+    ["key_columns", "match", "on_create", "on_local_delete", "on_hubspot_delete", "updated_at_column", "enabled"];
+
+/// The options, checked.
+struct Options {
+    key_columns: Vec<String>,
+    match_field: Option<String>,
+    match_property: Option<String>,
+    on_create: String,
+    on_local_delete: String,
+    on_hubspot_delete: String,
+    updated_at_column: Option<String>,
+    enabled: bool,
+}
+
+pub fn import(entity_type: &str, table_oid: pg_sys::Oid, object: &str, mapping: &Json, options: &Json) -> String {
+    let object = object_name(object);
+    let table = Table::describe(table_oid);
+    let mut faults = Vec::new();
+    let fields = match parse_mapping(mapping) {
+        Ok(fields) => fields,
+        Err(found) => {
+            faults.extend(found);
+            Vec::new()
+        }
+    };
+    let rows: Vec<Json> = fields.iter().filter_map(|f| field_row(f, &table, &mut faults)).collect();
+    let options_checked = check_options(options, &fields, &table, &mut faults);
+    if !faults.is_empty() {
+        let list: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.field, f.problem)).collect();
+        let mends: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.field, f.mend)).collect();
+        invalid(format!("the mapping of {entity_type} cannot be imported: {}", list.join("; ")), &mends.join("; "));
+    }
+    let stored = store(entity_type, table_oid, &object, mapping, options, &options_checked, &rows);
+    let added: Vec<String> =
+        stored["added"].as_array().into_iter().flatten().filter_map(|f| f.as_str().map(str::to_owned)).collect();
+    let existed = stored["existed"] == true;
+    if options_checked.enabled {
+        let queued = if existed && stored["enabled"] == true {
+            enable::refresh_plans(table_oid);
+            if added.is_empty() { 0 } else { first_sync::queue(entity_type, Some(&added)) }
+        } else {
+            return format!("{} fields of {entity_type} mapped; {}", rows.len(), enable::enable(entity_type));
+        };
+        return format!("{} fields of {entity_type} mapped; {queued} rows queued for the first sync of new fields", rows.len());
+    }
+    format!("{} fields of {entity_type} mapped; call hubspot.enable('{entity_type}') to start", rows.len())
+}
+
+fn object_name(object: &str) -> String {
+    for (name, others) in OBJECTS {
+        if name == object || others.contains(&object) {
+            return name.to_owned();
+        }
+    }
+    let custom = object.strip_prefix("2-").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    if !custom {
+        invalid(
+            format!("hubspot_object \"{object}\" is not an object type"),
+            "use companies, contacts, deals, tickets, products, line_items, or a custom object's type id such as 2-123",
+        );
+    }
+    object.to_owned()
+}
+
+fn fault(faults: &mut Vec<MappingFault>, field: &str, problem: String, mend: impl Into<String>) {
+    faults.push(MappingFault { field: field.to_owned(), problem, mend: mend.into() });
+}
+
+fn field_row(field: &FieldMapping, table: &Table, faults: &mut Vec<MappingFault>) -> Option<Json> {
+    let Some(column) = table.column(&field.column) else {
+        fault(faults, &field.field, format!("{} has no column \"{}\"", table.name, field.column), table.suggestion(&field.column));
+        return None;
+    };
+    let kind = match (&field.path, column.is_json()) {
+        (Some(_), true) => ValueKind::Text,
+        (Some(_), false) => {
+            fault(
+                faults,
+                &field.field,
+                format!("warp_field_path needs a jsonb column, \"{}\" is {}", column.name, column.type_name),
+                "leave warp_field_path out, or name a jsonb column",
+            );
+            return None;
+        }
+        (None, _) => match column.kind() {
+            Some(kind) if !column.is_json() => kind,
+            _ => {
+                fault(
+                    faults,
+                    &field.field,
+                    format!("column \"{}\" of type {} cannot be mapped whole", column.name, column.type_name),
+                    "for json use warp_field_path; otherwise map a text, number, boolean, date, timestamp, enum, uuid or text[] column",
+                );
+                return None;
+            }
+        },
+    };
+    if column.generated && field.direction.receives() {
+        fault(
+            faults,
+            &field.field,
+            format!("column \"{}\" is generated and cannot be written", column.name),
+            "use WARP_TO_HUBSPOT",
+        );
+    }
+    if let Some(name) = &field.transform {
+        match Transform::by_name(name) {
+            Some(t) if t.kind() != kind => fault(
+                faults,
+                &field.field,
+                format!("transform {name} needs a {} column, \"{}\" is {}", t.kind().name(), column.name, column.type_name),
+                "change the column or the transform",
+            ),
+            Some(_) => {}
+            None if registered(name) => {}
+            None => {
+                let known: Vec<&str> = Transform::ALL.iter().map(|t| t.name()).collect();
+                let near = nearest(name, known.iter().copied()).map_or_else(String::new, |n| format!("did you mean {n}? "));
+                fault(
+                    faults,
+                    &field.field,
+                    format!("there is no transform \"{name}\""),
+                    format!("{near}built in are {}; hubspot.register_transform adds one", known.join(", ")),
+                );
+            }
+        }
+    }
+    Some(json!({
+        "field": field.field, "hubspot_property": field.hubspot_property, "column_name": field.column,
+        "path": field.path.as_ref().map(|p| p.keys()), "sync_direction": field.direction,
+        "conflict_resolution": field.strategy,
+        "update_frequency": if field.frequency == Frequency::Batch { "batch" } else { "real-time" },
+        "enum_values": field.enum_values, "transform": field.transform, "kind": kind, "description": field.description,
+    }))
+}
+
+fn registered(name: &str) -> bool {
+    spi::call_text("SELECT 'yes' FROM hubspot.transform WHERE name = $1::json->>'n'", &json!({"n": name})).is_some()
+}
+
+fn check_options(options: &Json, fields: &[FieldMapping], table: &Table, faults: &mut Vec<MappingFault>) -> Options {
+    let empty = serde_json::Map::new();
+    let given = match options {
+        Json::Object(given) => given,
+        _ => {
+            fault(faults, "options", "is not a JSON object".into(), "pass an object such as {\"match\": …}");
+            &empty
+        }
+    };
+    for key in given.keys().filter(|k| !OPTIONS.contains(&k.as_str())) {
+        let mend = match nearest(key, OPTIONS) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("known options are {}", OPTIONS.join(", ")),
+        };
+        fault(faults, "options", format!("unknown option \"{key}\""), mend);
+    }
+    let mut one_of = |key: &str, allowed: &[&str]| -> String {
+        match given.get(key) {
+            None => allowed[0].to_owned(),
+            Some(Json::String(s)) if allowed.contains(&s.as_str()) => s.clone(),
+            Some(_) => {
+                fault(faults, "options", format!("{key} is not one of {}", allowed.join(", ")), format!("leave it out for {}", allowed[0]));
+                allowed[0].to_owned()
+            }
+        }
+    };
+    let on_create = one_of("on_create", &["create", "ignore"]);
+    let on_local_delete = one_of("on_local_delete", &["keep"]);
+    let on_hubspot_delete = one_of("on_hubspot_delete", &["keep"]);
+    let key_columns: Vec<String> = match given.get("key_columns") {
+        None => table.primary_key.clone(),
+        Some(list) => list.as_array().into_iter().flatten().filter_map(|c| c.as_str().map(str::to_owned)).collect(),
+    };
+    if key_columns.is_empty() {
+        fault(
+            faults,
+            "options",
+            format!("{} has no primary key and key_columns names none", table.name),
+            "add a primary key, or name the columns that identify a row: {\"key_columns\": [\"…\"]}",
+        );
+    }
+    let updated_at_column = given.get("updated_at_column").and_then(Json::as_str).map(str::to_owned);
+    for column in key_columns.iter().chain(&updated_at_column) {
+        if table.column(column).is_none() {
+            fault(faults, "options", format!("{} has no column \"{column}\"", table.name), table.suggestion(column));
+        }
+    }
+    let enabled = match given.get("enabled") {
+        None => true,
+        Some(Json::Bool(b)) => *b,
+        Some(_) => {
+            fault(faults, "options", "enabled is neither true nor false".into(), "leave it out for true");
+            true
+        }
+    };
+    let (match_field, match_property) = match_option(given.get("match"), fields, table, faults);
+    Options {
+        key_columns,
+        match_field,
+        match_property,
+        on_create,
+        on_local_delete,
+        on_hubspot_delete,
+        updated_at_column,
+        enabled,
+    }
+}
+
+/// The field that finds and creates records. Left out, it is the first sent field whose column has a unique index.
+fn match_option(
+    given: Option<&Json>,
+    fields: &[FieldMapping],
+    table: &Table,
+    faults: &mut Vec<MappingFault>,
+) -> (Option<String>, Option<String>) {
+    let Some(given) = given else {
+        let found = fields
+            .iter()
+            .filter(|f| f.direction == Direction::WarpToHubspot && f.path.is_none())
+            .find(|f| table.unique_columns.contains(&f.column));
+        return (found.map(|f| f.field.clone()), found.map(|f| f.hubspot_property.clone()));
+    };
+    let name = given["field"].as_str();
+    let Some(field) = name.and_then(|name| fields.iter().find(|f| f.field == name)) else {
+        fault(
+            faults,
+            "options",
+            "match names no mapped field".into(),
+            "use {\"match\": {\"field\": \"<a mapped field>\", \"property\": \"<its unique HubSpot property>\"}}",
+        );
+        return (None, None);
+    };
+    let property = given["property"].as_str().unwrap_or(&field.hubspot_property);
+    if property != field.hubspot_property {
+        fault(
+            faults,
+            "options",
+            format!("match property {property} is not the property of field {}", field.field),
+            format!("use {}", field.hubspot_property),
+        );
+    }
+    (Some(field.field.clone()), Some(field.hubspot_property.clone()))
+}
+
+const STORE: &str = r#"
+WITH d AS (SELECT $1::jsonb AS j),
+before AS (SELECT m.id, m.enabled FROM hubspot.object_mapping m, d WHERE m.entity_type = j->>'entity_type'),
+stored AS (
+  INSERT INTO hubspot.object_mapping AS m (entity_type, source_table, hubspot_object, key_columns, match_field, match_property,
+    on_create, on_local_delete, on_hubspot_delete, updated_at_column, mapping, options)
+  SELECT j->>'entity_type', (j->>'table')::oid::regclass, j->>'object', ARRAY(SELECT jsonb_array_elements_text(j->'key_columns')),
+    j->>'match_field', j->>'match_property', j->>'on_create', j->>'on_local_delete', j->>'on_hubspot_delete',
+    j->>'updated_at_column', j->'mapping', j->'options' FROM d
+  ON CONFLICT (entity_type) DO UPDATE SET source_table = excluded.source_table, hubspot_object = excluded.hubspot_object,
+    key_columns = excluded.key_columns, match_field = excluded.match_field, match_property = excluded.match_property,
+    on_create = excluded.on_create, on_local_delete = excluded.on_local_delete, on_hubspot_delete = excluded.on_hubspot_delete,
+    updated_at_column = excluded.updated_at_column, mapping = excluded.mapping, options = excluded.options,
+    imported_at = now(), imported_by = session_user
+  RETURNING m.id),
+rows AS (SELECT s.id AS mapping_id, v.* FROM stored s, d, jsonb_to_recordset(j->'fields') AS v (field text, hubspot_property text,
+  column_name text, path text[], sync_direction hubspot.sync_direction, conflict_resolution hubspot.conflict_resolution,
+  update_frequency text, enum_values text[], transform text, kind text, description text)),
+added AS (SELECT r.field FROM rows r WHERE NOT EXISTS (SELECT 1 FROM hubspot.field_mapping f
+  WHERE f.mapping_id = r.mapping_id AND f.field = r.field AND f.active)),
+fields AS (
+  INSERT INTO hubspot.field_mapping AS f (mapping_id, field, hubspot_property, column_name, path, sync_direction,
+    conflict_resolution, update_frequency, enum_values, transform, kind, description)
+  SELECT mapping_id, field, hubspot_property, column_name, path, sync_direction, conflict_resolution, update_frequency, enum_values,
+    transform, kind, description FROM rows
+  ON CONFLICT (mapping_id, field) DO UPDATE SET hubspot_property = excluded.hubspot_property, column_name = excluded.column_name,
+    path = excluded.path, sync_direction = excluded.sync_direction, conflict_resolution = excluded.conflict_resolution,
+    update_frequency = excluded.update_frequency, enum_values = excluded.enum_values, transform = excluded.transform,
+    kind = excluded.kind, description = excluded.description, active = true
+  WHERE (f.hubspot_property, f.column_name, f.path, f.sync_direction, f.conflict_resolution, f.update_frequency, f.enum_values,
+         f.transform, f.kind, f.description, f.active)
+    IS DISTINCT FROM (excluded.hubspot_property, excluded.column_name, excluded.path, excluded.sync_direction,
+         excluded.conflict_resolution, excluded.update_frequency, excluded.enum_values, excluded.transform, excluded.kind,
+         excluded.description, true)
+  RETURNING 1),
+gone AS (UPDATE hubspot.field_mapping f SET active = false FROM stored s
+  WHERE f.mapping_id = s.id AND f.active AND NOT EXISTS (SELECT 1 FROM rows r WHERE r.field = f.field) RETURNING 1)
+SELECT json_build_object('existed', EXISTS (SELECT 1 FROM before), 'enabled', (SELECT enabled FROM before),
+  'added', (SELECT json_agg(field) FROM added), 'touched', (SELECT count(*) FROM fields) + (SELECT count(*) FROM gone))::text"#;
+
+fn store(
+    entity_type: &str,
+    table: pg_sys::Oid,
+    object: &str,
+    mapping: &Json,
+    options: &Json,
+    checked: &Options,
+    fields: &[Json],
+) -> Json {
+    spi::call(
+        STORE,
+        &json!({
+            "entity_type": entity_type, "table": table.to_u32().to_string(), "object": object, "mapping": mapping, "options": options,
+            "key_columns": checked.key_columns, "match_field": checked.match_field, "match_property": checked.match_property,
+            "on_create": checked.on_create, "on_local_delete": checked.on_local_delete,
+            "on_hubspot_delete": checked.on_hubspot_delete, "updated_at_column": checked.updated_at_column, "fields": fields,
+        }),
+    )
+}

@@ -1,0 +1,206 @@
+//! Taking over captured changes: from the append-only log into the fields' states and the ledger.
+//!
+//! One call at a time takes over (an advisory lock), in order of id: two changes of one row are always captured in the
+//! order of their commits, because the row's lock orders them. A change that commits late is simply taken over late.
+
+use crate::book::{Book, Record};
+use crate::catalog::{Catalog, Mapping};
+use crate::{convert, spi};
+use hubspot_sync_core::mapping::Direction;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+use std::collections::{BTreeMap, HashMap};
+
+/// Captured rows taken over in one go.
+pub const PAGE: i64 = 5_000;
+
+const TAKE: &str = r#"
+WITH taken AS (
+  DELETE FROM hubspot.capture WHERE id IN (SELECT id FROM hubspot.capture ORDER BY id LIMIT ($1::json->>'max')::int)
+  RETURNING id, mapping_id, op, entity_key, old_key, changes, captured_at, db_user, application_name)
+SELECT json_agg(json_build_object('mapping_id', t.mapping_id, 'op', t.op::text, 'key', t.entity_key, 'old_key', t.old_key,
+  'changes', t.changes, 'at_us', CASE WHEN isfinite(t.captured_at) THEN (extract(epoch FROM t.captured_at) * 1000000)::bigint ELSE 0 END,
+  'actor', coalesce(r.rolname, t.db_user::text), 'app', t.application_name) ORDER BY t.id)::text
+FROM taken t LEFT JOIN pg_catalog.pg_roles r ON r.oid = t.db_user"#;
+
+/// Links for these keys, made where they are missing.
+const LINKS: &str = r#"
+WITH v AS (SELECT DISTINCT mapping_id, key FROM json_to_recordset($1::json) AS v (mapping_id int, key text)),
+made AS (INSERT INTO hubspot.link (mapping_id, entity_key) SELECT mapping_id, key FROM v ORDER BY 1, 2
+  ON CONFLICT (mapping_id, entity_key) DO NOTHING RETURNING id, mapping_id, entity_key)
+SELECT json_agg(json_build_array(x.id, x.mapping_id, x.entity_key))::text FROM (
+  SELECT id, mapping_id, entity_key FROM made
+  UNION ALL SELECT l.id, l.mapping_id, l.entity_key FROM v JOIN hubspot.link l ON l.mapping_id = v.mapping_id AND l.entity_key = v.key) x"#;
+
+const MOVE_KEYS: &str = r#"
+UPDATE hubspot.link l SET entity_key = v.key FROM json_to_recordset($1::json) AS v (mapping_id int, old_key text, key text)
+WHERE l.mapping_id = v.mapping_id AND l.entity_key = v.old_key
+  AND NOT EXISTS (SELECT 1 FROM hubspot.link o WHERE o.mapping_id = v.mapping_id AND o.entity_key = v.key)"#;
+
+#[derive(Deserialize)]
+struct Change {
+    mapping_id: i32,
+    op: String,
+    key: Option<String>,
+    old_key: Option<String>,
+    changes: Option<Map<String, Json>>,
+    at_us: i64,
+    actor: Option<String>,
+    app: Option<String>,
+}
+
+/// Takes over at most `max` captured rows; gives how many there were.
+pub fn absorb(max: i64) -> i64 {
+    spi::run("SELECT pg_advisory_xact_lock(1213418579, 12) WHERE $1::text IS NOT NULL", &json!({}));
+    let changes: Vec<Change> =
+        spi::rows(TAKE, &json!({"max": max})).into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect();
+    let count = changes.len() as i64;
+    // A key change and a truncate rename and end links: what came before them must be settled first.
+    let mut page = Vec::new();
+    for change in changes {
+        match change.op.as_str() {
+            "K" => {
+                settle(std::mem::take(&mut page));
+                spi::run(
+                    MOVE_KEYS,
+                    &json!([{"mapping_id": change.mapping_id, "old_key": change.old_key, "key": change.key}]),
+                );
+                page.push(change);
+            }
+            "T" => {
+                settle(std::mem::take(&mut page));
+                truncate(change.mapping_id);
+            }
+            _ => page.push(change),
+        }
+    }
+    settle(page);
+    count
+}
+
+/// A truncated table: every record of the mapping is a deleted one.
+fn truncate(mapping_id: i32) {
+    let ids: Vec<i64> = spi::rows(
+        "SELECT json_agg(id)::text FROM hubspot.link WHERE mapping_id = ($1::json->>'m')::int AND status <> 'deleted_here'",
+        &json!({"m": mapping_id}),
+    )
+    .iter()
+    .filter_map(Json::as_i64)
+    .collect();
+    let mut book = Book::open(Catalog::load(), &ids, super::now_us());
+    for record in book.records.values_mut() {
+        deleted(record, "truncate");
+    }
+    book.flush();
+}
+
+fn settle(changes: Vec<Change>) {
+    if changes.is_empty() {
+        return;
+    }
+    let catalog = Catalog::load();
+    let wanted: Vec<Json> = changes
+        .iter()
+        .filter(|c| catalog.mappings.contains_key(&c.mapping_id))
+        .filter_map(|c| c.key.as_ref().map(|key| json!({"mapping_id": c.mapping_id, "key": key})))
+        .collect();
+    let mut links: HashMap<(i32, String), i64> = HashMap::new();
+    for row in spi::rows(LINKS, &Json::Array(wanted)) {
+        if let (Some(id), Some(mapping), Some(key)) = (row[0].as_i64(), row[1].as_i64(), row[2].as_str()) {
+            links.insert((mapping as i32, key.to_owned()), id);
+        }
+    }
+    let mut ids: Vec<i64> = links.values().copied().collect();
+    ids.sort_unstable();
+    let edits = changes.iter().filter_map(|c| c.changes.as_ref()).map(Map::len).sum::<usize>();
+    let mut ledger = ledger_ids(edits);
+    let mut book = Book::open(catalog, &ids, super::now_us());
+    let (offset, now) = (book.catalog.clock_offset, book.now);
+    for change in &changes {
+        let Some(key) = &change.key else { continue };
+        let Some(record) = links.get(&(change.mapping_id, key.clone())).and_then(|id| book.records.get_mut(id)) else {
+            continue;
+        };
+        if change.op == "D" {
+            deleted(record, change.actor.as_deref().unwrap_or(""));
+            continue;
+        }
+        if record.status == "deleted_here" || (change.op == "I" && record.status == "parked") {
+            // The key came back: the record is met anew.
+            record.status = if record.hubspot_id.is_some() { "linked".into() } else { "new".into() };
+            record.contacted = false;
+            record.message = None;
+            record.touch_link();
+        }
+        let mapping = record.mapping.clone();
+        if matches!(change.op.as_str(), "I" | "F") {
+            know_all_fields(record, &mapping, change.at_us);
+        }
+        for (name, pair) in change.changes.iter().flatten() {
+            let Some(field) = mapping.field(name).cloned() else { continue };
+            if field.sync_direction == Direction::None {
+                continue;
+            }
+            let value = convert::from_warp(&field, pair[1].as_str());
+            let before = convert::from_warp(&field, pair[0].as_str());
+            let edit = ledger.pop();
+            record.log(
+                Some(&field),
+                "WARP",
+                "edit",
+                json!({"id": edit, "warp_value": value.as_deref(), "edited_us": change.at_us, "actor": change.actor,
+                       "application_name": change.app, "detail": match change.op.as_str() { "I" => "insert", "F" => "first sync", _ => "update" }}),
+            );
+            let known = record.fields.contains_key(&field.id);
+            record.event(&field, offset, now, |state, policy, out| {
+                if !known {
+                    // First heard of through an update: what the row held before is where it starts.
+                    *state = hubspot_sync_core::field::FieldState::new(before, 0);
+                }
+                state.local_edit(policy, value, change.at_us, edit, out);
+            });
+            let entry = record.entry(&field);
+            entry.loaded_row = entry.state.row.clone();
+        }
+    }
+    book.flush();
+}
+
+/// A new row's fields all have a state, also those that are null and therefore not among the changes.
+fn know_all_fields(record: &mut Record, mapping: &Mapping, at_us: i64) {
+    for field in mapping.fields.iter().filter(|f| f.sync_direction != Direction::None) {
+        let entry = record.entry(field);
+        if entry.state.edited_at == 0 {
+            entry.state.edited_at = at_us;
+        }
+    }
+}
+
+/// The row was deleted: nothing of it is sent any more, and the waiting edits end.
+fn deleted(record: &mut Record, actor: &str) {
+    record.log(None, "WARP", "deleted", json!({"actor": actor}));
+    record.status = "deleted_here".into();
+    record.touch_link();
+    let fields: Vec<_> = record.fields.values().map(|e| e.field.clone()).collect();
+    for field in fields {
+        record.event(&field, 0, 0, |state, _, out| state.abandon(out));
+    }
+    record.queue = crate::book::Queue::Finish;
+}
+
+/// Ids for ledger entries, ascending when popped.
+fn ledger_ids(count: usize) -> Vec<i64> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let mut ids: BTreeMap<i64, ()> = BTreeMap::new();
+    for id in spi::rows(
+        "SELECT json_agg(nextval(pg_get_serial_sequence('hubspot.sync_log', 'id')))::text FROM generate_series(1, ($1::json->>'n')::int)",
+        &json!({"n": count}),
+    ) {
+        if let Some(id) = id.as_i64() {
+            ids.insert(id, ());
+        }
+    }
+    ids.into_keys().rev().collect()
+}

@@ -1,0 +1,184 @@
+//! Applying stored events: each property change is shown to its field's machine, and what wins is written to the rows.
+
+use super::now_us;
+use crate::book::{Book, Queue};
+use crate::catalog::Catalog;
+use crate::{convert, spi};
+use hubspot_sync_core::field::{Intake, Source};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+
+/// Pending events in the order in which HubSpot made them, each with the links that hold its record.
+const NEXT: &str = r#"
+WITH page AS MATERIALIZED (
+  SELECT id, event, hubspot_object, hubspot_id, occurred_at FROM hubspot.webhook_events
+  WHERE status = 'pending' ORDER BY occurred_at, id LIMIT ($1::json->>'max')::int FOR UPDATE SKIP LOCKED)
+SELECT json_agg(json_build_object('id', p.id, 'event', p.event, 'at_us', p.occurred_at, 'object', p.hubspot_object,
+  'links', (SELECT json_agg(l.id ORDER BY l.id) FROM hubspot.link l JOIN hubspot.object_mapping m ON m.id = l.mapping_id
+            WHERE m.hubspot_object = p.hubspot_object AND l.hubspot_id = p.hubspot_id)) ORDER BY p.occurred_at, p.id)::text
+FROM page p"#;
+
+const MARK: &str = r#"
+UPDATE hubspot.webhook_events e SET status = v.status, detail = v.detail,
+  processed_at = CASE WHEN v.status IN ('applied', 'skipped', 'failed') THEN clock_timestamp() END
+FROM json_to_recordset($1::json) AS v (id bigint, status text, detail text) WHERE e.id = v.id"#;
+
+#[derive(Deserialize)]
+struct Event {
+    id: i64,
+    event: Json,
+    at_us: i64,
+    object: Option<String>,
+    links: Option<Vec<i64>>,
+}
+
+impl Event {
+    fn text(&self, key: &str) -> Option<String> {
+        match &self.event[key] {
+            Json::String(s) => Some(s.clone()),
+            Json::Number(n) => Some(n.to_string()),
+            _ => None,
+        }
+    }
+
+    /// `propertyChange`, `deletion`, … without the object's name.
+    fn what(&self) -> String {
+        self.text("subscriptionType").and_then(|t| t.split('.').nth(1).map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// HubSpot says that this app wrote it.
+    fn source(&self) -> Source {
+        let ours = self.text("changeSource").as_deref() == Some("INTEGRATION")
+            && self.text("appId").is_some()
+            && self.text("sourceId") == self.text("appId");
+        if ours { Source::Own } else { Source::Foreign }
+    }
+}
+
+/// What became of an event.
+type Verdict = (&'static str, Option<String>);
+
+/// See the contract.
+pub fn apply(max_events: i32) -> Json {
+    // Events of one field must be taken in order: one call at a time applies.
+    spi::run("SELECT pg_advisory_xact_lock(1213418579, 13) WHERE $1::text IS NOT NULL", &json!({}));
+    super::absorb_all();
+    let max = max_events.clamp(1, 10_000);
+    let events: Vec<Event> =
+        spi::rows(NEXT, &json!({"max": max})).into_iter().filter_map(|e| serde_json::from_value(e).ok()).collect();
+    let mut ids: Vec<i64> = events.iter().flat_map(|e| e.links.iter().flatten().copied()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut book = Book::open(Catalog::load(), &ids, now_us());
+    let mut verdicts: BTreeMap<i64, Verdict> = BTreeMap::new();
+    for event in &events {
+        let verdict = one(&mut book, event);
+        verdicts.insert(event.id, verdict);
+    }
+    let written = book.write_rows();
+    for event in &events {
+        for link in event.links.iter().flatten() {
+            if written.busy.contains(link) {
+                verdicts.insert(event.id, ("pending", Some("the row is locked or has moved: offered again".into())));
+            } else if let Some(reason) = written.refused.get(link) {
+                verdicts.insert(event.id, ("failed", Some("the table refused the row".into())));
+                refuse(event, *link, reason);
+            }
+        }
+    }
+    book.flush();
+    let marks: Vec<Json> = verdicts
+        .iter()
+        .map(|(id, (status, detail))| json!({"id": id, "status": status, "detail": detail}))
+        .collect();
+    spi::run(MARK, &Json::Array(marks));
+    let count = |s: &str| verdicts.values().filter(|v| v.0 == s).count();
+    let done = verdicts.len() - count("pending");
+    json!({"applied": count("applied"), "skipped": count("skipped") + count("unmatched"), "failed": count("failed"),
+           "waiting": count("waiting") + count("pending"), "more": events.len() == max as usize && done > 0})
+}
+
+fn one(book: &mut Book, event: &Event) -> Verdict {
+    let (offset, now) = (book.catalog.clock_offset, book.now);
+    if !book.catalog.mappings.values().any(|m| Some(&m.hubspot_object) == event.object.as_ref()) {
+        return ("skipped", Some("this object type is not mapped".into()));
+    }
+    let links: Vec<i64> = event.links.iter().flatten().copied().collect();
+    if links.is_empty() {
+        return ("unmatched", Some("the record is not linked".into()));
+    }
+    let what = event.what();
+    let mut verdict: Verdict = ("skipped", Some(format!("{what} events change nothing here")));
+    for link in links {
+        let Some(record) = book.records.get_mut(&link) else { continue };
+        match what.as_str() {
+            "propertyChange" => {
+                let Some(property) = event.text("propertyName") else {
+                    return ("failed", Some("the event names no property".into()));
+                };
+                let Some(field) = record.mapping.by_property(&property).cloned() else {
+                    verdict = ("skipped", Some("this property is not mapped".into()));
+                    continue;
+                };
+                if !matches!(record.status.as_str(), "linked") || !record.contacted {
+                    verdict = ("unmatched", Some("the record was not compared yet".into()));
+                    continue;
+                }
+                let text = event.text("propertyValue");
+                let value = match convert::from_hubspot(&field, text.as_deref()) {
+                    Ok(value) => value,
+                    Err(refused) => {
+                        record.fail(Some(&field), "inbound", "invalid", &refused.0, json!({"value": text}));
+                        record.entry(&field).note_remote(text, event.at_us, now);
+                        verdict = ("failed", Some(refused.0));
+                        continue;
+                    }
+                };
+                let source = event.source();
+                let intake = record.event(&field, offset, now, |state, policy, out| {
+                    state.inbound(policy, &value, event.at_us, source, out)
+                });
+                verdict = match intake {
+                    Intake::Wait => ("waiting", Some("until the outcome of a write is known".into())),
+                    Intake::Taken => {
+                        record.entry(&field).note_remote(text, event.at_us, now);
+                        ("applied", None)
+                    }
+                };
+            }
+            "deletion" | "privacyDeletion" => {
+                record.status = "deleted_there".into();
+                record.message = Some("the record was deleted in HubSpot".into());
+                record.touch_link();
+                record.log(None, "HUBSPOT", "deleted", json!({"edited_us": event.at_us}));
+                record.queue = Queue::Offer;
+                verdict = ("applied", None);
+            }
+            "restore" => {
+                if record.status == "deleted_there" || record.status == "missing" {
+                    record.status = "linked".into();
+                    record.contacted = false;
+                    record.message = None;
+                    record.touch_link();
+                    record.log(None, "HUBSPOT", "restored", json!({"edited_us": event.at_us}));
+                }
+                verdict = ("applied", None);
+            }
+            _ => {}
+        }
+    }
+    verdict
+}
+
+/// The table refused HubSpot's value (a constraint, a trigger): on record, with the table's own words.
+fn refuse(event: &Event, link: i64, reason: &str) {
+    let Some(property) = event.text("propertyName") else { return };
+    let mut book = Book::open(Catalog::load(), &[link], now_us());
+    if let Some(record) = book.records.get_mut(&link)
+        && let Some(field) = record.mapping.by_property(&property).cloned()
+    {
+        record.fail(Some(&field), "inbound", "row", reason, json!({"value": event.text("propertyValue")}));
+    }
+    book.flush();
+}

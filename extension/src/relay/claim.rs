@@ -1,0 +1,178 @@
+//! Claiming: the records with the longest wait get a lease and a fencing token, and the relay is told what to read.
+
+use super::{absorb, may_work, now_us};
+use crate::book::{Book, Queue, Record, read_rows};
+use crate::catalog::{Catalog, Field, Mapping};
+use crate::spi;
+use hubspot_sync_core::field::Read;
+use hubspot_sync_core::mapping::Direction;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Expired leases first, then due records in order of priority and due time.
+const CLAIM: &str = r#"
+WITH expired AS MATERIALIZED (
+  SELECT q.link_id FROM hubspot.queue q WHERE q.claimed_by IS NOT NULL AND q.lease_expires_at < clock_timestamp()
+  ORDER BY q.lease_expires_at LIMIT ($1::json->>'max')::int FOR UPDATE SKIP LOCKED),
+due AS MATERIALIZED (
+  SELECT q.link_id FROM hubspot.queue q WHERE q.claimed_by IS NULL AND q.due_at <= clock_timestamp()
+  ORDER BY q.priority, q.due_at LIMIT ($1::json->>'max')::int FOR UPDATE SKIP LOCKED),
+picked AS (SELECT link_id FROM expired UNION ALL SELECT link_id FROM due LIMIT ($1::json->>'max')::int),
+claimed AS (
+  UPDATE hubspot.queue q SET claimed_by = $1::json->>'relay', token = nextval('hubspot.claim_token_seq'), attempts = q.attempts + 1,
+    lease_expires_at = clock_timestamp() + ($1::json->>'lease_ms')::bigint * interval '1 millisecond'
+  FROM picked p WHERE q.link_id = p.link_id RETURNING q.link_id, q.token, q.attempts)
+SELECT json_agg(json_build_array(link_id, token, attempts))::text FROM claimed"#;
+
+const NEXT: &str = r#"
+SELECT json_build_object(
+  'more', EXISTS (SELECT 1 FROM hubspot.capture) OR EXISTS (SELECT 1 FROM hubspot.queue WHERE claimed_by IS NULL AND due_at <= clock_timestamp()),
+  'next_due_ms', (SELECT greatest(0, ceil(extract(epoch FROM min(d) - clock_timestamp()) * 1000))::bigint FROM (
+     SELECT min(due_at) AS d FROM hubspot.queue WHERE claimed_by IS NULL
+     UNION ALL SELECT min(lease_expires_at) FROM hubspot.queue WHERE claimed_by IS NOT NULL) x))::text
+WHERE $1::text IS NOT NULL"#;
+
+/// See the contract.
+pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32) -> Json {
+    if !may_work() {
+        return json!({"claims": [], "more": false, "next_due_ms": null});
+    }
+    absorb(super::absorb::PAGE);
+    let max = max_records.clamp(1, 10_000);
+    let claimed: BTreeMap<i64, (i64, i64)> =
+        spi::rows(CLAIM, &json!({"relay": relay_id, "max": max, "lease_ms": lease_ms.max(1000)}))
+            .iter()
+            .filter_map(|row| Some((row[0].as_i64()?, (row[1].as_i64()?, row[2].as_i64()?))))
+            .collect();
+    let ids: Vec<i64> = claimed.keys().copied().collect();
+    let mut book = Book::open(Catalog::load(), &ids, now_us());
+    identify(&mut book);
+    let mut claims = Vec::new();
+    let now = book.now;
+    for record in book.records.values_mut() {
+        record.queue = Queue::Keep;
+        if !record.mapping.enabled {
+            record.queue = Queue::Retry { delay_ms: 60_000, spent: false };
+            continue;
+        }
+        if !record.needs_delivery() {
+            record.queue = Queue::Finish;
+            continue;
+        }
+        let Some((token, attempt)) = claimed.get(&record.link_id) else { continue };
+        claims.push(describe(record, *token, *attempt, now - i64::from(cache_ttl_ms) * 1000));
+    }
+    book.flush();
+    let next = spi::call(NEXT, &json!({}));
+    json!({"claims": claims, "more": next["more"], "next_due_ms": next["next_due_ms"]})
+}
+
+/// Finds out, for records not linked yet, the HubSpot id their row holds or the value that identifies them.
+fn identify(book: &mut Book) {
+    let mut by_mapping: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
+    for record in book.records.values().filter(|r| r.hubspot_id.is_none() && r.status == "new") {
+        by_mapping.entry(record.mapping.id).or_default().push(record.link_id);
+    }
+    for (mapping_id, links) in by_mapping {
+        let Some(mapping) = book.catalog.mappings.get(&mapping_id).cloned() else { continue };
+        let Some(id_field) = mapping.id_field().cloned() else { continue };
+        let keys: Vec<String> = links.iter().filter_map(|id| book.records.get(id)).map(|r| r.key.clone()).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let rows = read_rows(&mapping, &keys, std::slice::from_ref(&id_field), false);
+        let held: Vec<(i64, String)> = links
+            .iter()
+            .filter_map(|id| {
+                let text = rows.get(&book.records.get(id)?.key)?.get(&id_field.id)?.clone()?;
+                (!text.is_empty()).then_some((*id, text))
+            })
+            .collect();
+        for (link_id, hubspot_id) in unclaimed(mapping_id, held) {
+            if let Some(record) = book.records.get_mut(&link_id) {
+                record.hubspot_id = Some(hubspot_id.clone());
+                record.status = "linked".into();
+                record.touch_link();
+                record.log(None, "SYNC", "linked", json!({"detail": "by the id the row holds", "hubspot_value": hubspot_id}));
+            }
+        }
+    }
+    for record in book.records.values_mut().filter(|r| r.status == "new") {
+        let problem = match (&record.mapping.match_field, match_value(record)) {
+            (None, _) => "no match option: the mapping does not say which unique property finds the record",
+            (Some(_), None) => "the match field is null: the record can neither be found nor created",
+            _ => continue,
+        };
+        record.status = "parked".into();
+        record.touch_link();
+        record.fail(None, "outbound", "unlinked", problem, json!({}));
+    }
+}
+
+/// Leaves out ids that another record of the mapping holds already.
+fn unclaimed(mapping_id: i32, held: Vec<(i64, String)>) -> Vec<(i64, String)> {
+    let ids: Vec<&str> = held.iter().map(|(_, id)| id.as_str()).collect();
+    let taken: Vec<String> = spi::rows(
+        r#"SELECT json_agg(hubspot_id)::text FROM hubspot.link WHERE mapping_id = ($1::json->>'m')::int
+           AND hubspot_id IN (SELECT json_array_elements_text($1::json->'ids'))"#,
+        &json!({"m": mapping_id, "ids": ids}),
+    )
+    .iter()
+    .filter_map(|id| id.as_str().map(str::to_owned))
+    .collect();
+    let mut seen = std::collections::BTreeSet::new();
+    held.into_iter().filter(|(_, id)| !taken.contains(id) && seen.insert(id.clone())).collect()
+}
+
+/// The value of the mapping's match field, in HubSpot's form.
+pub fn match_value(record: &Record) -> Option<String> {
+    let field: &Rc<Field> = record.mapping.match_field.as_deref().and_then(|name| record.mapping.field(name))?;
+    let entry = record.fields.get(&field.id)?;
+    crate::convert::to_hubspot(field, &entry.state.row).ok().filter(|text| !text.is_empty())
+}
+
+/// The claim's document; also notes the generations the claim was made at.
+fn describe(record: &mut Record, token: i64, attempt: i64, fresh_since: i64) -> Json {
+    let mut read = Read::Nothing;
+    for entry in record.fields.values_mut() {
+        if !entry.state.needs_delivery() {
+            continue;
+        }
+        entry.note_claim();
+        let fresh = entry.hubspot_read_at > fresh_since && entry.hubspot_read_at > 0;
+        read = read.max(entry.state.read_needed(&entry.field.policy(0), fresh));
+    }
+    if record.hubspot_id.is_none() {
+        // Does the record exist at all? Its values are enough to know.
+        read = Read::Value;
+    } else if !record.contacted {
+        read = Read::History;
+    }
+    let mut claim = document(record, token, read);
+    claim["attempt"] = json!(attempt);
+    claim
+}
+
+/// A claim as the relay gets it.
+pub fn document(record: &Record, token: i64, read: Read) -> Json {
+    let matched = match (&record.hubspot_id, &record.mapping.match_property) {
+        (None, Some(property)) => json!({"property": property, "value": match_value(record)}),
+        _ => Json::Null,
+    };
+    json!({
+        "claim": record.link_id.to_string(), "token": token, "attempt": 1, "entity_type": record.mapping.entity_type,
+        "object_type": record.mapping.hubspot_object, "operation": "sync", "hubspot_id": record.hubspot_id,
+        "match": matched, "read": match read { Read::Nothing => "none", Read::Value => "values", Read::History => "history" },
+        "properties": properties(record, &record.mapping),
+    })
+}
+
+/// What to read: every synced property at first contact, afterwards those with something to deliver.
+fn properties(record: &Record, mapping: &Mapping) -> Vec<String> {
+    mapping
+        .fields
+        .iter()
+        .filter(|f| f.sync_direction != Direction::None)
+        .filter(|f| !record.contacted || record.fields.get(&f.id).is_some_and(|e| e.state.needs_delivery()))
+        .map(|f| f.hubspot_property.clone())
+        .collect()
+}

@@ -1,0 +1,204 @@
+//! Completing: what HubSpot answered to a write, or that it did not.
+
+use super::decide::held_claims;
+use super::{now_us, parse};
+use crate::book::{Book, Queue, Record};
+use crate::catalog::{Catalog, Field};
+use crate::{convert, spi};
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+use std::rc::Rc;
+
+#[derive(Deserialize)]
+struct Answer {
+    claim: String,
+    token: i64,
+    outcome: String,
+    hubspot_id: Option<String>,
+    #[serde(default)]
+    created: bool,
+    #[serde(default)]
+    updated_at_ms: i64,
+    #[serde(default)]
+    sent_at_ms: i64,
+    #[serde(default)]
+    answered_at_ms: i64,
+    #[serde(default)]
+    properties: Map<String, Json>,
+    kind: Option<String>,
+    property: Option<String>,
+    message: Option<String>,
+    http_status: Option<i64>,
+    #[serde(default)]
+    unknown: bool,
+    #[serde(default)]
+    delay_ms: i64,
+    #[serde(default = "yes")]
+    spent: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// See the contract.
+pub fn complete(relay_id: &str, results: &Json) -> Json {
+    let answers: Vec<Answer> = parse("results", results);
+    let claims: Vec<(i64, i64)> = answers.iter().filter_map(|a| Some((a.claim.parse().ok()?, a.token))).collect();
+    let ids: Vec<i64> = claims.iter().map(|c| c.0).collect();
+    let mut book = Book::open(Catalog::load(), &ids, now_us());
+    let held = held_claims(relay_id, &claims);
+    // An answer whose claim was taken over by another relay says nothing that this relay may store: the newer claim
+    // finds out from HubSpot's history what became of the write.
+    book.records.retain(|id, _| held.contains(id));
+    let (offset, now) = (book.catalog.clock_offset, book.now);
+    let (mut completed, mut stale) = (0, 0);
+    for answer in &answers {
+        let Some(record) = answer.claim.parse().ok().and_then(|id: i64| book.records.get_mut(&id)) else {
+            stale += 1;
+            continue;
+        };
+        completed += 1;
+        match answer.outcome.as_str() {
+            "ok" => landed(record, answer, offset, now),
+            "retry" => retry(record, answer, offset, now),
+            "missing" => missing(record, offset, now),
+            _ => refused(record, answer, offset, now),
+        }
+    }
+    measure_clock(&answers);
+    book.write_ids();
+    book.flush();
+    json!({"completed": completed, "stale": stale})
+}
+
+fn in_flight(record: &Record) -> Vec<Rc<Field>> {
+    record.fields.values().filter(|e| e.state.in_flight.is_some()).map(|e| e.field.clone()).collect()
+}
+
+fn landed(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
+    let at = answer.updated_at_ms * 1000;
+    for field in in_flight(record) {
+        let Some(flight) = record.entry(&field).state.in_flight.clone() else { continue };
+        let returned = answer.properties.get(&field.hubspot_property);
+        // What HubSpot returned is what it holds; a form we cannot read back counts as what was sent.
+        let value = match returned {
+            Some(text) => convert::from_hubspot(&field, text.as_str()).unwrap_or_else(|_| flight.value.clone()),
+            None => flight.value.clone(),
+        };
+        let text = match returned {
+            Some(text) => text.as_str().map(str::to_owned),
+            None => convert::to_hubspot(&field, &flight.value).ok(),
+        };
+        record.event(&field, offset, now, |state, policy, out| {
+            state.complete(policy, &flight.value, &value, at, flight.generation, out);
+        });
+        record.entry(&field).note_remote(text.clone(), at, now);
+        record.log(
+            Some(&field),
+            "SYNC",
+            "delivered",
+            json!({"warp_value": flight.value.as_deref(), "hubspot_value": text, "edited_us": at}),
+        );
+    }
+    if record.hubspot_id.is_none()
+        && let Some(id) = &answer.hubspot_id
+    {
+        record.hubspot_id = Some(id.clone());
+        record.status = "linked".into();
+        record.touch_link();
+        record.write_id_back = true;
+        let action = if answer.created { "created" } else { "linked" };
+        record.log(None, "SYNC", action, json!({"hubspot_value": id}));
+    }
+    if !record.contacted && answer.created {
+        record.contacted = true;
+        record.touch_link();
+        let fields: Vec<Rc<Field>> = record.fields.values().map(|e| e.field.clone()).collect();
+        for field in fields {
+            record.event(&field, offset, now, |state, _, out| state.created_empty(out));
+        }
+    }
+    record.queue = Queue::Finish;
+}
+
+fn retry(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
+    if !answer.unknown {
+        for field in in_flight(record) {
+            record.event(&field, offset, now, |state, _, out| state.forget_in_flight(out));
+        }
+    }
+    record.queue = Queue::Retry { delay_ms: answer.delay_ms.max(0), spent: answer.spent };
+    record.log(None, "SYNC", "retry", json!({"detail": answer.message.as_deref().or(answer.kind.as_deref())}));
+}
+
+fn missing(record: &mut Record, offset: i64, now: i64) {
+    for field in in_flight(record) {
+        record.event(&field, offset, now, |state, _, out| state.forget_in_flight(out));
+    }
+    record.status = "missing".into();
+    record.message = Some("HubSpot does not know this record any more".into());
+    record.touch_link();
+    record.log(None, "HUBSPOT", "missing", json!({}));
+    record.queue = Queue::Finish;
+}
+
+/// Refused for good, or retries used up. With a property only its field is parked, and the others are sent again.
+fn refused(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
+    let kind = answer.kind.as_deref().unwrap_or("invalid");
+    let message = answer.message.as_deref().unwrap_or("HubSpot gave no reason");
+    let culprit = answer.property.as_deref().and_then(|p| record.mapping.by_property(p)).cloned();
+    let flying = in_flight(record);
+    if flying.is_empty() {
+        record.fail(None, "outbound", kind, message, json!({"http_status": answer.http_status}));
+        record.status = if record.hubspot_id.is_some() { "linked".into() } else { "parked".into() };
+        record.touch_link();
+    }
+    let named = culprit.as_ref().is_some_and(|c| flying.iter().any(|f| f.id == c.id));
+    for field in flying {
+        let Some(flight) = record.entry(&field).state.in_flight.clone() else { continue };
+        if named && culprit.as_ref().is_some_and(|c| c.id != field.id) {
+            record.event(&field, offset, now, |state, _, out| state.forget_in_flight(out));
+            continue;
+        }
+        record.event(&field, offset, now, |state, _, out| {
+            if answer.unknown {
+                state.parked = true;
+            } else {
+                state.refuse(flight.generation, out);
+            }
+        });
+        record.fail(
+            Some(&field),
+            "outbound",
+            kind,
+            message,
+            json!({"http_status": answer.http_status, "value": flight.value.as_deref()}),
+        );
+    }
+    if record.hubspot_id.is_none() && !named {
+        // Nothing of the record could be created.
+        record.status = "parked".into();
+        record.message = Some(message.to_owned());
+        record.touch_link();
+    }
+    record.queue = Queue::Finish;
+}
+
+/// HubSpot's clock against the database's, from our own writes: `updatedAt` lies between sending and answer. Differences
+/// smaller than the round trip prove nothing and count as none.
+fn measure_clock(answers: &[Answer]) {
+    let newest = answers
+        .iter()
+        .filter(|a| a.outcome == "ok" && a.updated_at_ms > 0 && a.sent_at_ms > 0 && a.answered_at_ms >= a.sent_at_ms)
+        .max_by_key(|a| a.answered_at_ms);
+    let Some(answer) = newest else { return };
+    let round_trip = answer.answered_at_ms - answer.sent_at_ms;
+    let middle = answer.sent_at_ms + round_trip / 2;
+    let offset = answer.updated_at_ms - middle;
+    let known = if offset.abs() <= round_trip.max(500) { 0 } else { offset * 1000 };
+    spi::run(
+        "UPDATE hubspot.binding SET clock_offset_us = ($1::json->>'o')::bigint WHERE clock_offset_us <> ($1::json->>'o')::bigint",
+        &json!({"o": known}),
+    );
+}

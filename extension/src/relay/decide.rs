@@ -1,0 +1,338 @@
+//! Deciding: what the relay read is shown to the machine, and what must be sent is recorded as in flight before it leaves.
+
+use super::claim::{document, match_value};
+use super::{absorb, now_us, parse};
+use crate::book::{Book, Queue, Record};
+use crate::catalog::{Catalog, Field};
+use crate::{convert, spi};
+use hubspot_sync_core::field::{Decision, Effect, Observation as Seen, Read, Source, Version};
+use hubspot_sync_core::mapping::Direction;
+use hubspot_sync_core::value::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// What a relay read of one record.
+#[derive(Deserialize)]
+struct Observation {
+    claim: String,
+    token: i64,
+    found: Option<bool>,
+    hubspot_id: Option<String>,
+    #[serde(default)]
+    read_at_ms: i64,
+    #[serde(default)]
+    properties: Map<String, Json>,
+    versions: Option<BTreeMap<String, Vec<Reported>>>,
+}
+
+/// One version of a property's history as HubSpot reports it.
+#[derive(Deserialize)]
+struct Reported {
+    value: Option<String>,
+    timestamp_ms: i64,
+    #[serde(default)]
+    own: bool,
+}
+
+/// Claims that still hold: link to token.
+pub fn held_claims(relay_id: &str, claims: &[(i64, i64)]) -> BTreeSet<i64> {
+    let rows: Vec<Json> = claims.iter().map(|(link, token)| json!({"link_id": link, "token": token})).collect();
+    spi::rows(
+        r#"SELECT json_agg(q.link_id)::text FROM json_to_recordset($1::json->'rows') AS v (link_id bigint, token bigint)
+           JOIN hubspot.queue q ON q.link_id = v.link_id AND q.token = v.token AND q.claimed_by = $1::json->>'relay'"#,
+        &json!({"relay": relay_id, "rows": rows}),
+    )
+    .iter()
+    .filter_map(Json::as_i64)
+    .collect()
+}
+
+/// See the contract.
+pub fn decide(relay_id: &str, observations: &Json) -> Json {
+    let observations: Vec<Observation> = parse("observations", observations);
+    absorb(super::absorb::PAGE);
+    let claims: Vec<(i64, i64)> =
+        observations.iter().filter_map(|o| Some((o.claim.parse().ok()?, o.token))).collect();
+    let ids: Vec<i64> = claims.iter().map(|c| c.0).collect();
+    let mut book = Book::open(Catalog::load(), &ids, now_us());
+    let held = held_claims(relay_id, &claims);
+    book.records.retain(|id, _| held.contains(id));
+    adopt(&mut book, &observations);
+    let (offset, now) = (book.catalog.clock_offset, book.now);
+    let (mut reads, mut writes, mut settled) = (Vec::new(), BTreeMap::new(), Vec::new());
+    for seen in &observations {
+        let Some(record) = seen.claim.parse().ok().and_then(|id: i64| book.records.get_mut(&id)) else {
+            settled.push(json!(seen.claim));
+            continue;
+        };
+        match one(record, seen, offset, now) {
+            Next::Read(read) => {
+                record.queue = Queue::Keep;
+                reads.push(document(record, seen.token, read));
+            }
+            Next::Write(write) => {
+                record.queue = Queue::Keep;
+                writes.insert(record.link_id, write);
+            }
+            Next::Settled => {
+                record.queue = Queue::Finish;
+                settled.push(json!(seen.claim));
+            }
+        }
+    }
+    let written = book.write_rows();
+    for (link, delay_ms) in written.busy.iter().map(|l| (l, 50)).chain(written.refused.keys().map(|l| (l, 60_000))) {
+        writes.remove(link);
+        settled.push(json!(link.to_string()));
+        release(*link, delay_ms);
+    }
+    book.flush();
+    json!({"reads": reads, "writes": writes.into_values().collect::<Vec<_>>(), "settled": settled})
+}
+
+/// Gives back the claim of a record whose row could not be written; the decision is made again later.
+fn release(link_id: i64, delay_ms: i64) {
+    spi::run(
+        r#"UPDATE hubspot.queue SET claimed_by = NULL, lease_expires_at = NULL, attempts = greatest(attempts - 1, 0),
+           due_at = clock_timestamp() + ($1::json->>'delay_ms')::bigint * interval '1 millisecond'
+           WHERE link_id = ($1::json->>'link')::bigint"#,
+        &json!({"link": link_id, "delay_ms": delay_ms}),
+    );
+}
+
+/// Links records that were found by their match property, or under another id after a merge. An id that belongs to
+/// another row already is a collision: the record is parked for a person.
+fn adopt(book: &mut Book, observations: &[Observation]) {
+    let news: Vec<Json> = observations
+        .iter()
+        .filter(|o| o.found == Some(true))
+        .filter_map(|o| {
+            let record = book.records.get(&o.claim.parse().ok()?)?;
+            let id = o.hubspot_id.as_ref()?;
+            (record.hubspot_id.as_ref() != Some(id))
+                .then(|| json!({"link_id": record.link_id, "mapping_id": record.mapping.id, "hubspot_id": id}))
+        })
+        .collect();
+    if news.is_empty() {
+        return;
+    }
+    let taken: BTreeSet<i64> = spi::rows(
+        r#"SELECT json_agg(v.link_id)::text FROM (SELECT *, row_number() OVER (PARTITION BY mapping_id, hubspot_id ORDER BY link_id) AS n
+             FROM json_to_recordset($1::json) AS v (link_id bigint, mapping_id int, hubspot_id text)) v
+           WHERE v.n > 1 OR EXISTS (SELECT 1 FROM hubspot.link l WHERE l.mapping_id = v.mapping_id AND l.hubspot_id = v.hubspot_id AND l.id <> v.link_id)"#,
+        &Json::Array(news.clone()),
+    )
+    .iter()
+    .filter_map(Json::as_i64)
+    .collect();
+    for new in &news {
+        let (Some(link), Some(id)) = (new["link_id"].as_i64(), new["hubspot_id"].as_str()) else { continue };
+        let Some(record) = book.records.get_mut(&link) else { continue };
+        if taken.contains(&link) {
+            record.status = "parked".into();
+            record.touch_link();
+            let message = "another row is linked to the HubSpot record that this row's match value finds";
+            record.fail(None, "outbound", "unlinked", message, json!({"value": id}));
+            continue;
+        }
+        let how = if record.hubspot_id.is_none() { "by the match property" } else { "HubSpot merged the record into another" };
+        record.hubspot_id = Some(id.to_owned());
+        record.status = "linked".into();
+        record.write_id_back = true;
+        record.touch_link();
+        record.log(None, "SYNC", "linked", json!({"hubspot_value": id, "detail": how}));
+    }
+}
+
+enum Next {
+    Read(Read),
+    Write(Json),
+    Settled,
+}
+
+fn one(record: &mut Record, seen: &Observation, offset: i64, now: i64) -> Next {
+    if !matches!(record.status.as_str(), "new" | "linked") {
+        return Next::Settled;
+    }
+    match (seen.found, record.hubspot_id.is_some()) {
+        (Some(false), true) => {
+            record.status = "missing".into();
+            record.message = Some("HubSpot does not know this record any more".into());
+            record.touch_link();
+            record.log(None, "HUBSPOT", "missing", json!({}));
+            return Next::Settled;
+        }
+        (Some(false), false) => return create(record, seen.token, offset, now),
+        (None, false) => return Next::Read(Read::Value),
+        _ => {}
+    }
+    let versions = remember(record, seen);
+    if !record.contacted {
+        if seen.versions.is_none() {
+            // Times and authors decide between two values that never agreed.
+            return Next::Read(Read::History);
+        }
+        return first_contact(record, &versions, offset, now);
+    }
+    let mut sends = Vec::new();
+    for field in waiting(record) {
+        let decision = decide_field(record, &field, seen, &versions, offset, now);
+        match decision {
+            Decision::Settled => {}
+            // One read serves the whole record: what the other fields decided to send is taken up again after it.
+            Decision::Read(read) => {
+                for (field, _) in sends {
+                    record.event(&field, offset, now, |state, _, out| state.forget_in_flight(out));
+                }
+                return Next::Read(read);
+            }
+            Decision::Send(value) => sends.push((field, value)),
+        }
+    }
+    write(record, seen.token, sends, offset, now)
+}
+
+/// The fields with something to deliver.
+fn waiting(record: &Record) -> Vec<Rc<Field>> {
+    record.fields.values().filter(|e| e.state.needs_delivery()).map(|e| e.field.clone()).collect()
+}
+
+fn decide_field(
+    record: &mut Record,
+    field: &Rc<Field>,
+    seen: &Observation,
+    versions: &BTreeMap<i32, Vec<Version>>,
+    offset: i64,
+    now: i64,
+) -> Decision {
+    let current = seen.properties.get(&field.hubspot_property).map(|v| convert::from_hubspot(field, v.as_str()));
+    let generation = record.entry(field).claim_generation.unwrap_or(-1);
+    record.event(field, offset, now, |state, policy, out| {
+        let observation = match (versions.get(&field.id), &current) {
+            (Some(history), _) => Seen::History(history),
+            (None, Some(Ok(value))) => Seen::Value(value),
+            // HubSpot holds something this field cannot hold: only its history could say more.
+            (None, Some(Err(_))) if policy.direction.receives() => return Decision::Read(Read::History),
+            (None, _) => Seen::Nothing,
+        };
+        state.decide(policy, generation, &observation, out)
+    })
+}
+
+/// Notes what HubSpot holds and gives the histories that were read, by field.
+fn remember(record: &mut Record, seen: &Observation) -> BTreeMap<i32, Vec<Version>> {
+    let mut versions = BTreeMap::new();
+    let fields: Vec<Rc<Field>> = record.mapping.fields.clone();
+    for field in fields.iter().filter(|f| f.sync_direction != Direction::None) {
+        if let Some(text) = seen.properties.get(&field.hubspot_property) {
+            let newest = seen.versions.as_ref().and_then(|v| v.get(&field.hubspot_property)).and_then(|h| h.iter().map(|v| v.timestamp_ms).max());
+            record.entry(field).note_remote(text.as_str().map(str::to_owned), newest.unwrap_or(0) * 1000, seen.read_at_ms * 1000);
+        }
+        let Some(all) = &seen.versions else { continue };
+        let mut list = Vec::new();
+        for reported in all.get(&field.hubspot_property).into_iter().flatten() {
+            // A version that this field cannot hold is as if nobody had written it; the newest one is recorded.
+            if let Ok(value) = convert::from_hubspot(field, reported.value.as_deref()) {
+                let source = if reported.own { Source::Own } else { Source::Foreign };
+                list.push(Version { value, at: reported.timestamp_ms * 1000, source });
+            }
+        }
+        versions.insert(field.id, list);
+    }
+    versions
+}
+
+/// Both sides exist and were never compared.
+fn first_contact(record: &mut Record, versions: &BTreeMap<i32, Vec<Version>>, offset: i64, now: i64) -> Next {
+    let mapping = record.mapping.clone();
+    for field in mapping.fields.iter().filter(|f| f.sync_direction != Direction::None) {
+        let history = versions.get(&field.id).cloned().unwrap_or_default();
+        let newest = history.iter().max_by_key(|v| v.at).cloned();
+        record.event(field, offset, now, |state, policy, out| {
+            if state.in_flight.is_some() {
+                // An earlier create whose answer was lost: the history tells whether it was ours.
+                state.learn(policy, &history, out);
+            }
+            let (value, at) = newest.map_or((Value::NULL, 0), |v| (v.value, v.at));
+            state.first_contact(policy, &value, at, out);
+        });
+    }
+    record.contacted = true;
+    record.write_id_back = true;
+    record.touch_link();
+    // What is left to send goes out with the next claim, at the generations that stand now.
+    Next::Settled
+}
+
+/// HubSpot has no such record: create it, found again by its unique property should the answer be lost.
+fn create(record: &mut Record, token: i64, offset: i64, now: i64) -> Next {
+    if record.mapping.on_create == "ignore" {
+        record.status = "parked".into();
+        record.message = Some("HubSpot has no such record and the mapping does not create any (on_create ignore)".into());
+        record.touch_link();
+        return Next::Settled;
+    }
+    let (Some(property), Some(value)) = (record.mapping.match_property.clone(), match_value(record)) else {
+        return Next::Settled;
+    };
+    let mapping = record.mapping.clone();
+    let mut sends = Vec::new();
+    for field in mapping.fields.iter().filter(|f| f.sync_direction.sends()) {
+        let known = record.entry(field);
+        if known.state.row.is_null() || known.state.parked {
+            continue;
+        }
+        let generation = known.state.generation;
+        known.claim_generation = Some(generation);
+        let decision = record.event(field, offset, now, |state, policy, out| {
+            state.dirty = true;
+            state.forget_in_flight(out);
+            state.decide(policy, generation, &Seen::Nothing, out)
+        });
+        if let Decision::Send(value) = decision {
+            sends.push((field.clone(), value));
+        }
+    }
+    let mut properties = convert_all(record, sends, offset, now);
+    properties.insert(property.clone(), json!(value));
+    record.log(None, "SYNC", "sent", json!({"detail": "create"}));
+    Next::Write(json!({
+        "claim": record.link_id.to_string(), "token": token, "object_type": mapping.hubspot_object,
+        "operation": "upsert", "hubspot_id": null, "id_property": property, "id_value": value, "properties": properties,
+    }))
+}
+
+fn write(record: &mut Record, token: i64, sends: Vec<(Rc<Field>, Value)>, offset: i64, now: i64) -> Next {
+    let properties = convert_all(record, sends, offset, now);
+    if properties.is_empty() {
+        return Next::Settled;
+    }
+    Next::Write(json!({
+        "claim": record.link_id.to_string(), "token": token, "object_type": record.mapping.hubspot_object,
+        "operation": "update", "hubspot_id": record.hubspot_id, "id_property": null, "id_value": null,
+        "properties": properties,
+    }))
+}
+
+/// The property map of a write. A value that has no form in HubSpot is refused here, and its field parked.
+fn convert_all(record: &mut Record, sends: Vec<(Rc<Field>, Value)>, offset: i64, now: i64) -> Map<String, Json> {
+    let mut properties = Map::new();
+    for (field, value) in sends {
+        match convert::to_hubspot(&field, &value) {
+            Ok(text) => {
+                record.log(Some(&field), "SYNC", "sent", json!({"warp_value": value.as_deref(), "hubspot_value": text}));
+                properties.insert(field.hubspot_property.clone(), json!(text));
+            }
+            Err(refused) => {
+                record.event(&field, offset, now, |state, _, out: &mut Vec<Effect>| {
+                    let generation = state.generation;
+                    state.refuse(generation, out);
+                });
+                record.fail(Some(&field), "outbound", "invalid", &refused.0, json!({"value": value.as_deref()}));
+            }
+        }
+    }
+    properties
+}

@@ -1,0 +1,94 @@
+//! The relay's functions: its private contract with the extension, described in `extension/RELAY_CONTRACT.md`.
+//!
+//! Lock order, everywhere: the taking-over of captured changes (advisory), links in order of id, rows without waiting.
+
+mod absorb;
+mod apply;
+mod claim;
+mod complete;
+mod decide;
+mod maintain;
+mod receive;
+
+use absorb::absorb;
+
+use crate::spi;
+use pgrx::prelude::*;
+use pgrx::JsonB;
+use serde_json::{Value as Json, json};
+
+/// A JSON array of objects of type `T`, or an error that says which argument is wrong.
+fn parse<T: serde::de::DeserializeOwned>(argument: &str, json: &Json) -> T {
+    match serde_json::from_value(json.clone()) {
+        Ok(parsed) => parsed,
+        // serde's message may quote a value: the position is enough.
+        Err(_) => crate::error::invalid(
+            format!("argument {argument} does not have the documented form"),
+            "see extension/RELAY_CONTRACT.md; relay and extension may be of different versions",
+        ),
+    }
+}
+
+/// The database's clock, microseconds since 1970.
+pub fn now_us() -> i64 {
+    /// PostgreSQL's epoch is 2000-01-01.
+    const EPOCH_DIFFERENCE_US: i64 = 946_684_800_000_000;
+    // SAFETY: a plain C call without arguments.
+    unsafe { pg_sys::GetCurrentTimestamp() + EPOCH_DIFFERENCE_US }
+}
+
+/// Whether the relay may work: armed for this database, and not paused.
+fn may_work() -> bool {
+    spi::call_text("SELECT (hubspot.armed_reason(NULL) IS NULL AND NOT paused)::text FROM hubspot.binding WHERE $1::text IS NOT NULL", &json!({}))
+        .as_deref()
+        == Some("true")
+}
+
+/// See the contract.
+#[pg_extern(name = "relay_write_ids", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_write_ids() -> i64 {
+    maintain::write_ids()
+}
+
+#[pg_extern(name = "relay_claim", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32) -> JsonB {
+    JsonB(claim::claim(relay_id, max_records, lease_ms, cache_ttl_ms))
+}
+
+#[pg_extern(name = "relay_decide", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_decide(relay_id: &str, observations: JsonB) -> JsonB {
+    JsonB(decide::decide(relay_id, &observations.0))
+}
+
+#[pg_extern(name = "relay_complete", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_complete(relay_id: &str, results: JsonB) -> JsonB {
+    JsonB(complete::complete(relay_id, &results.0))
+}
+
+#[pg_extern(name = "relay_receive", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_receive(events: JsonB) -> i64 {
+    receive::receive(&events.0)
+}
+
+#[pg_extern(name = "relay_apply", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_apply(max_events: i32) -> JsonB {
+    JsonB(apply::apply(max_events))
+}
+
+/// Takes over every captured change; gives their number.
+pub fn absorb_all() -> i64 {
+    let mut total = 0;
+    loop {
+        let taken = absorb(absorb::PAGE);
+        total += taken;
+        if taken < absorb::PAGE {
+            return total;
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The one door to SQL: a statement takes one JSON document and gives one back, so that each function of the extension
+//! runs a constant number of statements however many records a call carries.
+//!
+//! Errors of a statement are PostgreSQL errors and abort the calling function, except inside [`subtransaction`].
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use serde_json::Value as Json;
+use std::panic::{AssertUnwindSafe, UnwindSafe};
+
+/// Runs `sql`, whose only parameter is `$1` (text, a JSON document) and whose first column is text or null.
+pub fn call_text(sql: &str, arg: &Json) -> Option<String> {
+    let text = arg.to_string();
+    Spi::connect_mut(|client| {
+        let rows = match client.update(sql, None, &[text.into()]) {
+            Ok(rows) => rows,
+            Err(e) => return fault(&e),
+        };
+        if rows.is_empty() {
+            return None;
+        }
+        match rows.first().get_one::<String>() {
+            Ok(text) => text,
+            Err(e) => fault(&e),
+        }
+    })
+}
+
+/// Runs `sql` as [`call_text`] does and parses what it returns; null and no row are JSON null.
+pub fn call(sql: &str, arg: &Json) -> Json {
+    match call_text(sql, arg) {
+        None => Json::Null,
+        Some(text) => match serde_json::from_str(&text) {
+            Ok(json) => json,
+            Err(e) => fault(&e),
+        },
+    }
+}
+
+/// Runs `sql` as [`call`] does and gives the array it returns; null is an empty one.
+pub fn rows(sql: &str, arg: &Json) -> Vec<Json> {
+    match call(sql, arg) {
+        Json::Array(rows) => rows,
+        _ => Vec::new(),
+    }
+}
+
+/// Runs `sql` for its effect.
+pub fn run(sql: &str, arg: &Json) {
+    let text = arg.to_string();
+    Spi::connect_mut(|client| {
+        if let Err(e) = client.update(sql, None, &[text.into()]) {
+            fault::<()>(&e);
+        }
+    });
+}
+
+/// Runs DDL that the extension put together from quoted names.
+pub fn run_ddl(sql: &str) {
+    Spi::connect_mut(|client| {
+        if let Err(e) = client.update(sql, None, &[]) {
+            fault::<()>(&e);
+        }
+    });
+}
+
+/// A fault of the extension's own statements: reported as an internal error, never as a panic message.
+fn fault<T>(e: &dyn std::fmt::Display) -> T {
+    crate::error::raise(
+        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+        format!("hubspot_sync: internal statement failed: {e}"),
+        "report this with the server's log",
+    )
+}
+
+/// Runs `body` as `role`, in a context that forbids changing roles and settings, and as nobody else afterwards.
+///
+/// Every read and write of a user's table goes through here: as the table's owner, whatever a hostile trigger, default
+/// or operator does, it gains nothing.
+pub fn as_role<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
+    /// Puts the calling role back, also when PostgreSQL's error unwinds.
+    struct Back(pg_sys::Oid, i32);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            // SAFETY: the values are those GetUserIdAndSecContext gave.
+            unsafe { pg_sys::SetUserIdAndSecContext(self.0, self.1) };
+        }
+    }
+    let (mut user, mut context) = (pg_sys::Oid::INVALID, 0);
+    // SAFETY: plain C calls on two locals; `role` is a role's oid taken from pg_class.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        pg_sys::SetUserIdAndSecContext(
+            role,
+            context | (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32,
+        );
+    }
+    let _back = Back(user, context);
+    body()
+}
+
+/// Runs `body` in a subtransaction: when PostgreSQL raises an error in it, its effects are undone and the error's
+/// message comes back. The message may quote values: it goes into `failed_syncs`, never into a log line.
+pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, String> {
+    // SAFETY: the pattern of PL/pgSQL's exception blocks: memory context and resource owner are put back on both ways
+    // out, and the subtransaction is released or rolled back exactly once.
+    unsafe {
+        let memory = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(memory);
+        let outcome = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
+            .catch_others(|caught| Err(message_of(&caught)))
+            .catch_rust_panic(|caught| Err(message_of(&caught)))
+            .execute();
+        match outcome {
+            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
+            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        }
+        pg_sys::MemoryContextSwitchTo(memory);
+        pg_sys::CurrentResourceOwner = owner;
+        outcome
+    }
+}
+
+fn message_of(caught: &pg_sys::panic::CaughtError) -> String {
+    use pg_sys::panic::CaughtError;
+    match caught {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report.message().to_owned(),
+        CaughtError::RustPanic { ereport, .. } => ereport.message().to_owned(),
+    }
+}

@@ -1,0 +1,6 @@
+//! The database: pool, the extension's private functions, and the connection that listens. Knows nothing of HubSpot.
+
+pub mod contract;
+pub mod error;
+pub mod listener;
+pub mod pool;

@@ -1,0 +1,148 @@
+//! Connections to the database. With several hosts in the URL the one that accepts writes is used.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts};
+use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::NoTls;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+
+use super::error::DbError;
+use crate::config::{ConfigError, Database};
+
+/// Longest wait for a connection, made or free: a webhook must be answered within five seconds.
+const CONNECTION_WAIT: Duration = Duration::from_secs(3);
+/// A dead peer is noticed after this long without an acknowledgement.
+const DEAD_PEER: Duration = Duration::from_secs(15);
+
+/// Reads and completes the connection settings.
+///
+/// # Errors
+/// When it is no libpq URL, or asks for TLS, which this build does not have.
+pub fn parse_url(url: &SecretString) -> Result<tokio_postgres::Config, ConfigError> {
+    let key = "database.url";
+    let mut config: tokio_postgres::Config = url.expose_secret().parse().map_err(|_| {
+        ConfigError::new(
+            key,
+            "expected a libpq URL such as postgres://relay@db1,db2/app?target_session_attrs=read-write",
+        )
+    })?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err(ConfigError::new(key, "names no host"));
+    }
+    if matches!(config.get_ssl_mode(), SslMode::Disable | SslMode::Prefer) {
+        config.ssl_mode(SslMode::Disable);
+    } else {
+        let problem = "this build has no TLS to the database; use sslmode=disable or prefer over a Unix socket, \
+                       loopback or an encrypted network";
+        return Err(ConfigError::new(key, problem));
+    }
+    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    config.connect_timeout(
+        config
+            .get_connect_timeout()
+            .copied()
+            .unwrap_or(CONNECTION_WAIT)
+            .min(CONNECTION_WAIT),
+    );
+    config
+        .tcp_user_timeout(DEAD_PEER)
+        .keepalives(true)
+        .keepalives_idle(DEAD_PEER);
+    if config.get_application_name().is_none() {
+        config.application_name("hubspot-relay");
+    }
+    Ok(config)
+}
+
+/// The pool. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pool: Pool,
+    config: tokio_postgres::Config,
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Db")
+    }
+}
+
+impl Db {
+    /// A pool for the settings; connects when first used.
+    ///
+    /// # Errors
+    /// When the settings do not make a pool.
+    pub fn new(settings: &Database) -> Result<Self, ConfigError> {
+        let config = parse_url(&settings.url)?;
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let manager = Manager::from_config(config.clone(), NoTls, recycling);
+        let timeouts = Timeouts {
+            wait: Some(CONNECTION_WAIT),
+            create: Some(CONNECTION_WAIT),
+            recycle: Some(CONNECTION_WAIT),
+        };
+        let pool = Pool::builder(manager)
+            .max_size(settings.pool_size as usize)
+            .timeouts(timeouts)
+            .runtime(deadpool_postgres::Runtime::Tokio1)
+            .build()
+            .map_err(|error| ConfigError::new("database.pool_size", error.to_string()))?;
+        Ok(Self { pool, config })
+    }
+
+    /// Settings for a connection outside the pool.
+    pub(crate) fn settings(&self) -> &tokio_postgres::Config {
+        &self.config
+    }
+
+    /// A connection of the pool.
+    pub(crate) async fn connection(&self) -> Result<Object, DbError> {
+        use deadpool_postgres::PoolError;
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => DbError::Postgres(error),
+            PoolError::Timeout(_) => DbError::NoConnection("none free or made in time".to_owned()),
+            PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+                DbError::NoConnection("the pool is closed".to_owned())
+            }
+        })
+    }
+
+    /// Drops the idle connections, for example because their server has become a standby.
+    pub(crate) fn drop_connections(&self) {
+        self.pool.retain(|_, _| false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<tokio_postgres::Config, ConfigError> {
+        parse_url(&SecretString::from(url.to_owned()))
+    }
+
+    #[test]
+    fn several_hosts_and_the_writable_one() {
+        let config = parse("postgres://relay:pw@db1:5432,db2:5433/app").unwrap();
+        assert_eq!(config.get_hosts().len(), 2);
+        assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+        assert_eq!(config.get_application_name(), Some("hubspot-relay"));
+        assert!(parse("host=/var/run/postgresql dbname=app user=relay").is_ok());
+    }
+
+    #[test]
+    fn tls_is_refused_not_ignored() {
+        let error = parse("postgres://relay:pw@db1/app?sslmode=require")
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("database.url") && error.contains("TLS") && !error.contains("pw"),
+            "{error}"
+        );
+        assert!(parse("not a url").is_err());
+    }
+}

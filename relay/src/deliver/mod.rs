@@ -1,0 +1,170 @@
+//! The outbound loop: wake, claim, deliver rounds of records concurrently, sleep.
+//!
+//! A round is one `relay_claim` and everything that follows from it (`round.rs`). The loop only decides when to claim:
+//! not while the database is disarmed or paused, HubSpot is out or refuses us, or a pause of the rate limit is on,
+//! because a claim is a lease that runs. Killed at any point it leaves leases that expire; the extension then has the
+//! record read again, history included, before anything is sent.
+
+mod batch;
+mod outcome;
+mod read;
+mod round;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Retry;
+use crate::db::contract::Claimed;
+use crate::db::error::DbError;
+use crate::db::listener::Listener;
+use crate::db::pool::Db;
+use crate::gate::Gate;
+use crate::hubspot::client::Client;
+use crate::metrics::Metrics;
+use crate::status::Status;
+use crate::telemetry::event;
+
+/// How long a claim lasts: a read, a decision and a write with room to spare.
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+/// Records per claim: four full batches.
+const CLAIM_RECORDS: i32 = 400;
+/// Rounds at a time. HubSpot's rate limit, not this, bounds the throughput; more would only let leases run out.
+const ROUNDS: usize = 3;
+/// Batches of one round in flight at a time: HubSpot answers 423 to more writers on one object type.
+pub(crate) const BATCHES: usize = 4;
+/// Longest sleep: a lost NOTIFY costs no more than this.
+const POLL: Duration = Duration::from_secs(1);
+/// Shortest sleep: the extension may know of work it cannot hand out at this moment.
+const SHORT: Duration = Duration::from_millis(10);
+/// Wait after a database failure.
+const DB_WAIT: Duration = Duration::from_secs(1);
+
+/// What delivery needs. Shared by all rounds.
+pub(crate) struct Context {
+    pub(crate) relay_id: String,
+    pub(crate) db: Db,
+    pub(crate) client: Client,
+    pub(crate) gate: Gate,
+    pub(crate) retry: Retry,
+    pub(crate) cache_ttl: Duration,
+    /// Our app at HubSpot, if known.
+    pub(crate) app_id: Option<i64>,
+    pub(crate) metrics: Metrics,
+    pub(crate) status: Status,
+    /// Set when no new read or write may start.
+    pub(crate) stop: CancellationToken,
+    /// Wakes the applier: events may have waited for an outcome.
+    pub(crate) wake_apply: Arc<Notify>,
+}
+
+/// Runs until the context's `stop`, then waits for the rounds in flight.
+pub(crate) async fn run(context: Arc<Context>, listener: Listener, wake: Arc<Notify>) {
+    let mut rounds = JoinSet::new();
+    while !context.stop.is_cancelled() {
+        reap(&mut rounds);
+        let sleep = match step(&context, &listener, &mut rounds).await {
+            Next::Again => continue,
+            Next::Sleep(time) => time,
+        };
+        tokio::select! {
+            () = context.stop.cancelled() => {}
+            () = wake.notified() => {}
+            Some(ended) = rounds.join_next(), if !rounds.is_empty() => note(ended),
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+    while let Some(ended) = rounds.join_next().await {
+        note(ended);
+    }
+    listener.asleep().await;
+}
+
+enum Next {
+    Again,
+    Sleep(Duration),
+}
+
+async fn step(context: &Arc<Context>, listener: &Listener, rounds: &mut JoinSet<()>) -> Next {
+    if !context.status.snapshot().may_claim() {
+        listener.asleep().await;
+        return Next::Sleep(POLL);
+    }
+    match context.gate.blocked() {
+        None => {}
+        Some(Duration::ZERO) => {
+            tokio::select! {
+                () = context.gate.probe() => {}
+                () = context.stop.cancelled() => {}
+            }
+            return Next::Again;
+        }
+        Some(wait) => {
+            // Nothing is claimed before the next probe: a NOTIFY would only wake us in vain, so the lock stays as it is.
+            return Next::Sleep(wait.min(POLL));
+        }
+    }
+    let paused = context.client.limiter().paused_for();
+    if !paused.is_zero() {
+        return Next::Sleep(paused.min(POLL));
+    }
+    if rounds.len() >= ROUNDS {
+        return Next::Sleep(POLL);
+    }
+    let started = Instant::now();
+    match claim(context).await {
+        Ok(claimed) if claimed.claims.is_empty() => {
+            if listener.asleep().await {
+                // What was committed while we were awake woke nobody: look once more.
+                return Next::Again;
+            }
+            if claimed.more {
+                return Next::Sleep(SHORT);
+            }
+            let due = claimed
+                .next_due_ms
+                .and_then(|ms| u64::try_from(ms).ok())
+                .map(Duration::from_millis);
+            // Never spin, should the extension call something due that cannot be claimed.
+            Next::Sleep(due.unwrap_or(POLL).clamp(SHORT, POLL))
+        }
+        Ok(claimed) => {
+            listener.awake().await;
+            let context = Arc::clone(context);
+            rounds.spawn(async move { round::run(&context, claimed.claims, started).await });
+            Next::Again
+        }
+        Err(error) => {
+            context.metrics.database_failed();
+            tracing::warn!(event = event::DATABASE_FAILED, function = "relay_claim", %error, "claiming failed");
+            Next::Sleep(DB_WAIT)
+        }
+    }
+}
+
+async fn claim(context: &Context) -> Result<Claimed, DbError> {
+    let claimed = context
+        .db
+        .claim(&context.relay_id, CLAIM_RECORDS, LEASE, context.cache_ttl)
+        .await?;
+    context.metrics.claimed(claimed.claims.len());
+    Ok(claimed)
+}
+
+fn reap(rounds: &mut JoinSet<()>) {
+    while let Some(ended) = rounds.try_join_next() {
+        note(ended);
+    }
+}
+
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        // The leases of its records expire and they are delivered by a later round.
+        tracing::error!(event = event::TASK_FAILED, task = "round", %error, "a round of records ended early");
+    }
+}

@@ -1,0 +1,179 @@
+//! One round: read what HubSpot holds, let the extension decide, write, record the outcomes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::outcome::{not_started, ok_count};
+use super::{Context, LEASE, read, write};
+use crate::db::contract::{Claim, Decided, Observation, Operation, Outcome, ReadKind, Write};
+use crate::db::error::DbError;
+use crate::telemetry::event;
+
+/// Reads and decisions before a round gives a claim up: values, then history, with room for a merge.
+const PASSES: usize = 5;
+/// How long outcomes are tried to be recorded while the database is away. The lease is over by then.
+const COMPLETE_FOR: Duration = Duration::from_secs(60);
+const COMPLETE_WAIT: Duration = Duration::from_millis(500);
+
+/// When a round's lease ends, and by when a request must have left.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lease {
+    /// The last moment for a request to leave: its time limit ends with the lease.
+    pub(super) send_by: Instant,
+}
+
+/// Delivers `claims`, taken at or after `claimed_at`.
+pub(super) async fn run(context: &Arc<Context>, claims: Vec<Claim>, claimed_at: Instant) {
+    // The lease began when the database answered, which is later than `claimed_at`: the cautious end.
+    let lease = Lease {
+        send_by: claimed_at + LEASE - context.client.timeout(),
+    };
+    let records = claims.len();
+    let (archives, mut pending): (Vec<_>, Vec<_>) = claims.into_iter().partition(is_archive);
+    let mut attempts = Attempts::default();
+    attempts.note(&archives);
+    attempts.note(&pending);
+    let mut writes: Vec<Write> = archives.into_iter().map(archive).collect();
+    for _ in 0..PASSES {
+        if pending.is_empty() || context.stop.is_cancelled() {
+            break;
+        }
+        for claim in &mut pending {
+            claim.attempt = attempts.of(&claim.claim);
+        }
+        let (observations, failed) = read::all(context, pending, lease).await;
+        complete(context, failed).await;
+        let Some(decided) = decide(context, &observations).await else {
+            break;
+        };
+        writes.extend(decided.writes);
+        pending = decided.reads;
+    }
+    let outcomes = write::all(context, writes, &attempts, lease).await;
+    let delivered = ok_count(&outcomes);
+    complete(context, outcomes).await;
+    context.metrics.delivery(claimed_at.elapsed());
+    tracing::debug!(
+        event = event::DELIVERED,
+        records,
+        delivered,
+        "a round of records is done"
+    );
+}
+
+fn is_archive(claim: &Claim) -> bool {
+    claim.operation == "archive" && claim.read == ReadKind::None
+}
+
+/// An archive needs no decision: it is sent as claimed.
+fn archive(claim: Claim) -> Write {
+    Write {
+        claim: claim.claim,
+        token: claim.token,
+        object_type: claim.object_type,
+        operation: Operation::Archive,
+        hubspot_id: claim.hubspot_id,
+        id_property: None,
+        id_value: None,
+        properties: serde_json::Map::new(),
+    }
+}
+
+/// The number of the try of each claim, as claimed: neither writes nor claims that need another read carry it.
+#[derive(Debug, Default)]
+pub(super) struct Attempts(std::collections::HashMap<String, u32>);
+
+impl Attempts {
+    fn note(&mut self, claims: &[Claim]) {
+        self.0
+            .extend(claims.iter().map(|claim| (claim.claim.clone(), claim.attempt)));
+    }
+
+    /// 1 for the first try.
+    pub(super) fn of(&self, claim: &str) -> u32 {
+        self.0.get(claim).copied().unwrap_or(1)
+    }
+}
+
+/// None when the database could not be asked: the leases will expire.
+async fn decide(context: &Context, observations: &[Observation]) -> Option<Decided> {
+    if observations.is_empty() {
+        return Some(Decided::default());
+    }
+    let mut tries = 0;
+    loop {
+        match context.db.decide(&context.relay_id, observations).await {
+            Ok(decided) => return Some(decided),
+            // A serialization failure or deadlock rolled everything back; deciding again is safe.
+            Err(error @ DbError::Postgres(_)) if error.is_retryable() && tries < 3 => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => {
+                context.metrics.database_failed();
+                tracing::error!(event = event::DATABASE_FAILED, function = "relay_decide", %error, "deciding failed");
+                return None;
+            }
+        }
+    }
+}
+
+/// Records outcomes, holding on to them for a while when the database is away.
+async fn complete(context: &Context, outcomes: Vec<Outcome>) {
+    if outcomes.is_empty() {
+        return;
+    }
+    warn_of_losses(&outcomes);
+    let started = Instant::now();
+    loop {
+        match context.db.complete(&context.relay_id, &outcomes).await {
+            Ok(_) => break,
+            Err(error) if error.is_retryable() && started.elapsed() < COMPLETE_FOR => {
+                context.metrics.database_failed();
+                tracing::warn!(event = event::DATABASE_FAILED, function = "relay_complete", %error, "trying again");
+                tokio::time::sleep(COMPLETE_WAIT).await;
+            }
+            Err(error) => {
+                context.metrics.database_failed();
+                tracing::error!(
+                    event = event::OUTCOMES_LOST,
+                    records = outcomes.len(),
+                    %error,
+                    "outcomes could not be recorded; their records will be read again when the leases expire"
+                );
+                break;
+            }
+        }
+    }
+    context.wake_apply.notify_one();
+}
+
+fn warn_of_losses(outcomes: &[Outcome]) {
+    let ended = |word: &str| outcomes.iter().filter(|outcome| outcome.end.as_str() == word).count();
+    let (refused, exhausted) = (ended("refused"), ended("exhausted"));
+    if refused > 0 {
+        tracing::warn!(
+            event = event::RECORDS_REFUSED,
+            records = refused,
+            "HubSpot refused records: see failed_syncs"
+        );
+    }
+    if exhausted > 0 {
+        tracing::error!(
+            event = event::RECORDS_EXHAUSTED,
+            records = exhausted,
+            "retries are used up: see failed_syncs"
+        );
+    }
+}
+
+/// The outcome of a claim for which nothing was sent.
+pub(super) fn unsent(claim: &str, token: i64, wait: Duration) -> Outcome {
+    Outcome {
+        claim: claim.to_owned(),
+        token,
+        end: not_started(wait),
+    }
+}

@@ -1,0 +1,364 @@
+//! The HTTP client: every call takes a slot of the rate limit, carries the token, and ends in an answer or a [`Failure`].
+//!
+//! It does not retry: the retry schedule is kept in the database, so that a restart does not forget it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::error::{Failure, FailureClass, RatePolicy, classify, parse_retry_after, rate_policy};
+use super::model::{
+    AccountDetails, BatchReadRequest, BatchResponse, ErrorBody, IdInput, Inputs, PropertyList, WriteInput,
+};
+use super::paths::ApiVersion;
+use super::rate_limit::RateLimiter;
+use crate::config::{ConfigError, Hubspot, RequestsPer10s};
+use crate::metrics::Metrics;
+use crate::retry::relay_pause;
+use crate::telemetry::event;
+
+/// Until HubSpot's first answer names the allowance (`requests_per_10s = "auto"`): the smallest HubSpot grants.
+const AUTO_START: u32 = 100;
+/// Connecting takes milliseconds; waiting longer only eats the lease.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages longer than this are cut before they go to the database.
+const MESSAGE_CHARS: usize = 2_000;
+
+/// Why a call brought no answer.
+#[derive(Debug, Clone)]
+pub enum CallError {
+    /// No slot of the rate limit came before the deadline: nothing was sent.
+    NotSent {
+        /// How long a slot is away at least.
+        wait: Duration,
+    },
+    /// Sent (or tried), and failed.
+    Failed(Failure),
+}
+
+/// Connection to HubSpot. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    http: reqwest::Client,
+    base_url: String,
+    version: ApiVersion,
+    token: RwLock<SecretString>,
+    token_file: Option<PathBuf>,
+    timeout: Duration,
+    auto: bool,
+    limiter: RateLimiter,
+    metrics: Metrics,
+}
+
+impl Client {
+    /// A client for the settings.
+    ///
+    /// # Errors
+    /// When the TLS roots cannot be loaded or a setting slipped past the configuration's checks.
+    pub fn new(config: &Hubspot, metrics: Metrics) -> Result<Self, ConfigError> {
+        crate::install_crypto_provider();
+        let http = reqwest::Client::builder()
+            // A redirect would carry the token elsewhere.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
+            .user_agent(concat!("hubspot-relay/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ConfigError::new("hubspot.base_url", format!("no HTTPS client: {error}")))?;
+        let version = ApiVersion::parse(&config.api_version)
+            .ok_or_else(|| ConfigError::new("hubspot.api_version", "is not known"))?;
+        let token = config
+            .access_token
+            .clone()
+            .ok_or_else(|| ConfigError::new("hubspot.access_token", "this or hubspot.access_token_file is required"))?;
+        let (limit, auto) = match config.requests_per_10s {
+            RequestsPer10s::Fixed(limit) => (limit, false),
+            RequestsPer10s::Auto => (AUTO_START, true),
+        };
+        let inner = Inner {
+            http,
+            base_url: config.base_url.trim_end_matches('/').to_owned(),
+            version,
+            token: RwLock::new(token),
+            token_file: config.access_token_file.clone(),
+            timeout: config.timeout,
+            auto,
+            limiter: RateLimiter::new(limit, config.requests_per_day),
+            metrics,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The rate limit all calls share.
+    pub fn limiter(&self) -> &RateLimiter {
+        &self.inner.limiter
+    }
+
+    /// How long a call waits for its answer.
+    pub fn timeout(&self) -> Duration {
+        self.inner.timeout
+    }
+
+    /// Reads the token file again, for a token that was rotated. Without a file nothing happens.
+    pub fn reload_token(&self) {
+        let Some(file) = &self.inner.token_file else { return };
+        match crate::config::validate::read_secret("hubspot.access_token_file", file) {
+            Ok(token) => *self.inner.token.write().unwrap_or_else(PoisonError::into_inner) = token,
+            Err(error) => tracing::warn!(event = event::TOKEN_UNREADABLE, %error, "the token file cannot be read"),
+        }
+    }
+
+    /// Facts of the account the token belongs to.
+    pub async fn account_details(&self, deadline: Instant) -> Result<AccountDetails, CallError> {
+        self.get("account_details", &self.inner.version.account_details(), deadline)
+            .await
+    }
+
+    /// The cheapest call that shows whether the records of a type can be reached.
+    pub async fn probe(&self, object_type: &str, deadline: Instant) -> Result<(), CallError> {
+        let path = format!("{}?limit=1", self.inner.version.objects(object_type));
+        self.get::<serde_json::Value>("probe", &path, deadline).await.map(drop)
+    }
+
+    /// The property definitions of an object type.
+    pub async fn properties(&self, object_type: &str, deadline: Instant) -> Result<PropertyList, CallError> {
+        self.get("properties", &self.inner.version.properties(object_type), deadline)
+            .await
+    }
+
+    /// Reads up to 100 records, or 50 with history. Records that do not exist are missing from the results.
+    pub async fn batch_read(
+        &self,
+        object_type: &str,
+        request: &BatchReadRequest,
+        deadline: Instant,
+    ) -> Result<BatchResponse, CallError> {
+        self.batch("batch_read", object_type, "read", request, deadline).await
+    }
+
+    /// Updates up to 100 records by id.
+    pub async fn batch_update(
+        &self,
+        object_type: &str,
+        inputs: Vec<WriteInput>,
+        deadline: Instant,
+    ) -> Result<BatchResponse, CallError> {
+        self.batch("batch_update", object_type, "update", &Inputs { inputs }, deadline)
+            .await
+    }
+
+    /// Creates or updates up to 100 records by a unique property.
+    pub async fn batch_upsert(
+        &self,
+        object_type: &str,
+        inputs: Vec<WriteInput>,
+        deadline: Instant,
+    ) -> Result<BatchResponse, CallError> {
+        self.batch("batch_upsert", object_type, "upsert", &Inputs { inputs }, deadline)
+            .await
+    }
+
+    /// Archives up to 100 records. HubSpot answers 204 with an empty body, for unknown ids too.
+    pub async fn batch_archive(
+        &self,
+        object_type: &str,
+        inputs: Vec<IdInput>,
+        deadline: Instant,
+    ) -> Result<BatchResponse, CallError> {
+        self.batch("batch_archive", object_type, "archive", &Inputs { inputs }, deadline)
+            .await
+    }
+
+    async fn batch<B: Serialize>(
+        &self,
+        operation: &'static str,
+        object_type: &str,
+        verb: &str,
+        body: &B,
+        deadline: Instant,
+    ) -> Result<BatchResponse, CallError> {
+        let path = format!("{}/batch/{verb}", self.inner.version.objects(object_type));
+        self.call(operation, Method::POST, &path, Some(body), deadline).await
+    }
+
+    async fn get<T: DeserializeOwned + Default>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        deadline: Instant,
+    ) -> Result<T, CallError> {
+        self.call(operation, Method::GET, path, None::<&()>, deadline).await
+    }
+
+    async fn call<B: Serialize, T: DeserializeOwned + Default>(
+        &self,
+        operation: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        deadline: Instant,
+    ) -> Result<T, CallError> {
+        let slot = self
+            .inner
+            .limiter
+            .acquire(deadline)
+            .await
+            .map_err(|late| CallError::NotSent { wait: late.wait })?;
+        let started = Instant::now();
+        let outcome = self.exchange(operation, method, path, body).await;
+        drop(slot);
+        let class = outcome.as_ref().err().map(|failure| failure.class);
+        self.inner.metrics.request(operation, class, started.elapsed());
+        outcome.map_err(|failure| {
+            if let Some(pause) = relay_pause(&failure) {
+                self.inner.limiter.pause(pause);
+            }
+            // Names and numbers only: HubSpot's message may quote a customer's values.
+            tracing::warn!(
+                event = event::CALL_FAILED,
+                operation,
+                kind = failure.class.kind(),
+                status = failure.status,
+                retry_after_ms = failure.retry_after.map(|time| time.as_millis() as u64),
+                correlation_id = failure.body.as_ref().and_then(|body| body.correlation_id.as_deref()),
+                "a call to HubSpot failed"
+            );
+            CallError::Failed(failure)
+        })
+    }
+
+    /// One request and its answer, the answer's body included in the time limit.
+    async fn exchange<B: Serialize, T: DeserializeOwned + Default>(
+        &self,
+        operation: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, Failure> {
+        let url = format!("{}{path}", self.inner.base_url);
+        let mut request = self.inner.http.request(method, url).timeout(self.inner.timeout);
+        if let Some(value) = self.authorization() {
+            request = request.header(AUTHORIZATION, value);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| transport_failure(operation, &error))?;
+        let status = answer.status();
+        self.follow_allowance(answer.headers());
+        let retry_after = header(answer.headers(), "retry-after").and_then(parse_retry_after);
+        let bytes = answer.bytes().await;
+        if status.is_success() {
+            let bytes = bytes.map_err(|error| transport_failure(operation, &error))?;
+            return parse(operation, status, &bytes);
+        }
+        let body: Option<ErrorBody> = bytes.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Err(refused(operation, status, retry_after, body))
+    }
+
+    fn authorization(&self) -> Option<HeaderValue> {
+        let token = self.inner.token.read().unwrap_or_else(PoisonError::into_inner);
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    fn follow_allowance(&self, headers: &HeaderMap) {
+        if !self.inner.auto {
+            return;
+        }
+        let ten_seconds = header(headers, "x-hubspot-ratelimit-interval-milliseconds").is_none_or(|ms| ms == "10000");
+        let max = header(headers, "x-hubspot-ratelimit-max").and_then(|text| text.parse::<u32>().ok());
+        if let (true, Some(max)) = (ten_seconds, max) {
+            self.inner.limiter.set_limit(max);
+        }
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Reads the body of a success. An empty one (204) is an empty answer; an unreadable one leaves the outcome unknown.
+fn parse<T: DeserializeOwned + Default>(
+    operation: &'static str,
+    status: StatusCode,
+    bytes: &[u8],
+) -> Result<T, Failure> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(bytes).map_err(|_| Failure {
+        operation,
+        class: FailureClass::Network,
+        status: Some(status.as_u16()),
+        retry_after: None,
+        policy: RatePolicy::Unknown,
+        message: "the answer's body is not the JSON expected".to_owned(),
+        body: None,
+    })
+}
+
+fn refused(
+    operation: &'static str,
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: Option<ErrorBody>,
+) -> Failure {
+    let message = body
+        .as_ref()
+        .and_then(|body| body.message.as_deref())
+        .map_or_else(|| format!("HubSpot answered {}", status.as_u16()), cut);
+    Failure {
+        operation,
+        class: classify(status.as_u16()),
+        status: Some(status.as_u16()),
+        retry_after,
+        policy: rate_policy(body.as_ref().and_then(|body| body.policy_name.as_deref())),
+        message,
+        body: body.map(Box::new),
+    }
+}
+
+/// A message short enough to keep.
+pub(crate) fn cut(message: &str) -> String {
+    message.chars().take(MESSAGE_CHARS).collect()
+}
+
+fn transport_failure(operation: &'static str, error: &reqwest::Error) -> Failure {
+    let class = if error.is_connect() {
+        FailureClass::Unreachable
+    } else if error.is_timeout() {
+        FailureClass::Timeout
+    } else {
+        FailureClass::Network
+    };
+    let message = match class {
+        FailureClass::Unreachable => "no connection to HubSpot",
+        FailureClass::Timeout => "no answer within hubspot.timeout",
+        _ => "the connection broke before the answer was complete",
+    };
+    Failure {
+        operation,
+        class,
+        status: None,
+        retry_after: None,
+        policy: RatePolicy::Unknown,
+        message: message.to_owned(),
+        body: None,
+    }
+}

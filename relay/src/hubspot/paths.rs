@@ -1,0 +1,78 @@
+//! The families of API paths. HubSpot moved the version from the front of a path to its middle with the dated releases.
+
+/// A family of paths, chosen by `hubspot.api_version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiVersion {
+    /// `/crm/v3/objects/…`
+    V3,
+    /// `/crm/objects/2025-09/…` and its successors; the release stands in the middle.
+    Dated(&'static str),
+}
+
+impl ApiVersion {
+    /// The names `hubspot.api_version` takes.
+    pub const NAMES: [&'static str; 4] = ["2026-03", "v3", "2025-09", "2026-09"];
+
+    /// The family of that name, or none.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "v3" => Some(Self::V3),
+            _ => Self::NAMES.into_iter().find(|known| *known == name).map(Self::Dated),
+        }
+    }
+
+    /// Path of the records of an object type.
+    pub fn objects(self, object_type: &str) -> String {
+        let object_type = segment(object_type);
+        match self {
+            Self::V3 => format!("/crm/v3/objects/{object_type}"),
+            Self::Dated(release) => format!("/crm/objects/{release}/{object_type}"),
+        }
+    }
+
+    /// Path of the property definitions of an object type.
+    pub fn properties(self, object_type: &str) -> String {
+        let object_type = segment(object_type);
+        match self {
+            Self::V3 => format!("/crm/v3/properties/{object_type}"),
+            Self::Dated(release) => format!("/crm/properties/{release}/{object_type}"),
+        }
+    }
+
+    /// Path of the account's facts.
+    pub fn account_details(self) -> String {
+        match self {
+            Self::V3 => "/account-info/v3/details".to_owned(),
+            Self::Dated(release) => format!("/account-info/{release}/details"),
+        }
+    }
+}
+
+/// One path segment with everything but unreserved characters escaped: names come from the database.
+fn segment(name: &str) -> String {
+    name.bytes().fold(String::with_capacity(name.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families() {
+        let v3 = ApiVersion::parse("v3").unwrap();
+        let dated = ApiVersion::parse("2026-03").unwrap();
+        assert_eq!(v3.objects("companies"), "/crm/v3/objects/companies");
+        assert_eq!(dated.objects("2-17"), "/crm/objects/2026-03/2-17");
+        assert_eq!(dated.properties("companies"), "/crm/properties/2026-03/companies");
+        assert_eq!(dated.account_details(), "/account-info/2026-03/details");
+        assert_eq!(v3.objects("a/b"), "/crm/v3/objects/a%2Fb");
+        assert!(ApiVersion::parse("2024-01").is_none());
+    }
+}

@@ -1,0 +1,143 @@
+//! The command `hubspot-relay`. Settings, logging and exit codes here; everything else is in the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use hubspot_relay::config::{DEFAULT_CONFIG_FILE, EXIT_CONFIG};
+use hubspot_relay::telemetry::{self, LogFormat};
+use hubspot_relay::{Config, RelayError};
+use tokio_util::sync::CancellationToken;
+
+/// Carries changes between a PostgreSQL database with the extension hubspot_sync and HubSpot.
+///
+/// Every key of the configuration file is also an environment variable HUBSPOT_RELAY_<SECTION>_<KEY>, for example
+/// HUBSPOT_RELAY_HUBSPOT_ACCESS_TOKEN. HUBSPOT_RELAY_LOG sets the log filter (default: info), HUBSPOT_RELAY_LOG_FORMAT
+/// text or json. Exit codes: 0 stopped or all well, 1 failed, 2 wrong arguments, 78 wrong configuration.
+#[derive(Debug, Parser)]
+#[command(name = "hubspot-relay", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How log lines are written to standard error [default: text, or HUBSPOT_RELAY_LOG_FORMAT]
+    #[arg(long, global = true, value_enum)]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay until SIGTERM or SIGINT
+    Run(Settings),
+    /// Look at database, token and mapped properties, print what is found, and exit with 1 if anything is wrong
+    Check(Settings),
+}
+
+#[derive(Debug, clap::Args)]
+struct Settings {
+    /// Configuration file (TOML)
+    #[arg(long, default_value = DEFAULT_CONFIG_FILE)]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    // Phase 1, without a runtime: arguments, logging, settings.
+    let cli = Cli::parse();
+    let (run, settings) = match &cli.command {
+        Command::Run(settings) => (true, settings),
+        Command::Check(settings) => (false, settings),
+    };
+    if let Err(error) = start_logging(cli.log_format, run) {
+        eprintln!("hubspot-relay: {error:#}");
+        return ExitCode::from(EXIT_CONFIG);
+    }
+    hubspot_relay::install_crypto_provider();
+    let config = match Config::load(&settings.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("hubspot-relay: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    // Phase 2.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("hubspot-relay: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = if run {
+        runtime.block_on(serve(config))
+    } else {
+        runtime.block_on(check(&config))
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("hubspot-relay: {error}");
+            if matches!(error, RelayError::Config(_)) {
+                ExitCode::from(EXIT_CONFIG)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn start_logging(format: Option<LogFormat>, run: bool) -> anyhow::Result<()> {
+    let format = match (format, std::env::var("HUBSPOT_RELAY_LOG_FORMAT").ok().as_deref()) {
+        (Some(format), _) => format,
+        (None, None | Some("" | "text")) => LogFormat::Text,
+        (None, Some("json")) => LogFormat::Json,
+        (None, Some(_)) => anyhow::bail!("HUBSPOT_RELAY_LOG_FORMAT: expected text or json"),
+    };
+    // The report of `check` is its output; its log only says more when asked to.
+    let filter = std::env::var("HUBSPOT_RELAY_LOG").unwrap_or_else(|_| if run { "info" } else { "error" }.to_owned());
+    telemetry::init(format, &filter)
+}
+
+async fn serve(config: Config) -> Result<ExitCode, RelayError> {
+    let shutdown = CancellationToken::new();
+    tokio::spawn(stop_on_signal(shutdown.clone()));
+    hubspot_relay::run(config, shutdown).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn check(config: &Config) -> Result<ExitCode, RelayError> {
+    let findings = hubspot_relay::check::check(config).await?;
+    for finding in &findings {
+        println!("{finding}");
+    }
+    let ok = findings.iter().all(|finding| finding.ok);
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Cancels `shutdown` at SIGTERM or SIGINT. A second signal ends the process at once.
+async fn stop_on_signal(shutdown: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        eprintln!("hubspot-relay: signals cannot be caught; the default action applies");
+        return;
+    };
+    let mut next = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    next().await;
+    shutdown.cancel();
+    next().await;
+    std::process::exit(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

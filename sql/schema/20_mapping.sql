@@ -1,0 +1,78 @@
+-- What is mapped to what, and which portal this database belongs to.
+
+CREATE TABLE hubspot.binding (
+  singleton         boolean PRIMARY KEY DEFAULT true CONSTRAINT binding_one_row_check CHECK (singleton),
+  portal_id         bigint,
+  system_identifier bigint,
+  database_name     name,
+  timeline_id       int,
+  failover          boolean NOT NULL DEFAULT false,
+  armed_at          timestamptz,
+  armed_by          name,
+  paused            boolean NOT NULL DEFAULT false,
+  paused_at         timestamptz,
+  paused_by         name,
+  clock_offset_us   bigint NOT NULL DEFAULT 0
+);
+INSERT INTO hubspot.binding DEFAULT VALUES;
+COMMENT ON TABLE hubspot.binding IS
+'The one HubSpot portal this database may write to, and the identity of the database that was armed: a restored or cloned copy differs in it and is disarmed by itself. Private: use hubspot.arm, hubspot.pause, hubspot.resume and hubspot.status.';
+COMMENT ON COLUMN hubspot.binding.portal_id IS 'HubSpot portal (account) id. Null: never armed.';
+COMMENT ON COLUMN hubspot.binding.clock_offset_us IS 'HubSpot''s clock minus this database''s. Unit: microseconds. Set by: hubspot.relay_complete, from HubSpot''s updatedAt against the times of the request.';
+
+CREATE TABLE hubspot.object_mapping (
+  id                int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  entity_type       text NOT NULL UNIQUE CONSTRAINT object_mapping_entity_type_check CHECK (entity_type ~ '^[a-z][a-z0-9_]{0,62}$'),
+  source_table      regclass NOT NULL,
+  hubspot_object    text NOT NULL,
+  key_columns       text[] NOT NULL CONSTRAINT object_mapping_has_key_check CHECK (cardinality(key_columns) > 0),
+  match_field       text,
+  match_property    text,
+  on_create         text NOT NULL CONSTRAINT object_mapping_on_create_check CHECK (on_create IN ('create', 'ignore')),
+  on_local_delete   text NOT NULL CONSTRAINT object_mapping_on_local_delete_check CHECK (on_local_delete IN ('keep')),
+  on_hubspot_delete text NOT NULL CONSTRAINT object_mapping_on_hubspot_delete_check CHECK (on_hubspot_delete IN ('keep')),
+  updated_at_column text,
+  enabled           boolean NOT NULL DEFAULT false,
+  mapping           jsonb NOT NULL,
+  options           jsonb NOT NULL,
+  imported_at       timestamptz NOT NULL DEFAULT now(),
+  imported_by       name NOT NULL DEFAULT session_user
+);
+COMMENT ON TABLE hubspot.object_mapping IS 'One row per table paired with a HubSpot object type. Set by: hubspot.import_mapping, hubspot.enable, hubspot.disable.';
+COMMENT ON COLUMN hubspot.object_mapping.entity_type IS 'The name of the pairing: what people type in every other function.';
+COMMENT ON COLUMN hubspot.object_mapping.hubspot_object IS 'HubSpot object type: companies, contacts, or an id such as 2-123.';
+COMMENT ON COLUMN hubspot.object_mapping.key_columns IS 'The columns that identify a row; the primary key unless options said otherwise.';
+COMMENT ON COLUMN hubspot.object_mapping.match_field IS 'The field whose value finds or creates the HubSpot record. Null: rows are linked by an id they already hold, never created.';
+COMMENT ON COLUMN hubspot.object_mapping.match_property IS 'The unique HubSpot property that match_field is compared with.';
+COMMENT ON COLUMN hubspot.object_mapping.mapping IS 'The mapping document as it was imported; hubspot.export_mapping returns it.';
+
+CREATE TABLE hubspot.field_mapping (
+  id                  int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  mapping_id          int NOT NULL REFERENCES hubspot.object_mapping ON DELETE CASCADE,
+  field               text NOT NULL,
+  hubspot_property    text NOT NULL,
+  column_name         text NOT NULL,
+  path                text[],
+  sync_direction      hubspot.sync_direction NOT NULL,
+  conflict_resolution hubspot.conflict_resolution,
+  update_frequency    text NOT NULL,
+  enum_values         text[],
+  transform           text,
+  kind                text NOT NULL,
+  description         text,
+  active              boolean NOT NULL DEFAULT true,
+  UNIQUE (mapping_id, field),
+  CONSTRAINT field_mapping_synced_has_strategy_check CHECK (sync_direction = 'NONE' OR conflict_resolution IS NOT NULL)
+);
+COMMENT ON TABLE hubspot.field_mapping IS 'One row per mapped field. A complex field has one row per sub-mapping, such as address.city. Set by: hubspot.import_mapping.';
+COMMENT ON COLUMN hubspot.field_mapping.path IS 'Keys inside a jsonb column. Null: the whole column.';
+COMMENT ON COLUMN hubspot.field_mapping.kind IS 'How values compare: text, number, boolean, date, timestamp or multi_select. From the column''s type.';
+COMMENT ON COLUMN hubspot.field_mapping.update_frequency IS 'real-time: sent as soon as it commits. batch: with the next incremental sync.';
+COMMENT ON COLUMN hubspot.field_mapping.active IS 'False: no longer mapped; its states and log stay until they age out.';
+
+CREATE TABLE hubspot.transform (
+  name       text PRIMARY KEY,
+  to_warp    regprocedure NOT NULL,
+  to_hubspot regprocedure NOT NULL
+);
+COMMENT ON TABLE hubspot.transform IS 'Transforms registered with hubspot.register_transform: pairs of inverse functions text to text. Built-in transforms are not listed here.';

@@ -1,0 +1,60 @@
+-- Questions people ask.
+
+CREATE FUNCTION hubspot.export_mapping(entity_type text) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  found jsonb;
+BEGIN
+  SELECT m.mapping INTO found FROM hubspot.object_mapping m WHERE m.entity_type = export_mapping.entity_type;
+  IF found IS NULL THEN
+    RAISE EXCEPTION 'there is no mapping for entity type "%"', export_mapping.entity_type USING ERRCODE = '42704',
+      HINT = 'SELECT entity_type FROM hubspot.object_mapping';
+  END IF;
+  RETURN found;
+END
+$$;
+COMMENT ON FUNCTION hubspot.export_mapping(text) IS 'The mapping document as it was imported. Raises: 42704 for an entity type that is not mapped.';
+
+CREATE FUNCTION hubspot.status(OUT armed boolean, OUT portal_id bigint, OUT paused boolean, OUT reason text, OUT relays_alive bigint,
+  OUT queue_depth bigint, OUT oldest_waiting_seconds bigint, OUT conflicts_open bigint, OUT failed_open bigint,
+  OUT webhook_events_pending bigint, OUT links bigint, OUT last_webhook_at timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT hubspot.armed_reason(NULL) IS NULL, b.portal_id, b.paused, hubspot.armed_reason(NULL),
+    (SELECT count(*) FROM hubspot.relay_status WHERE last_seen_at > now() - interval '15 seconds'),
+    (SELECT count(*) FROM hubspot.capture) + (SELECT count(*) FROM hubspot.queue),
+    (SELECT greatest(0, extract(epoch FROM clock_timestamp() - min(t)))::bigint FROM (
+       SELECT min(captured_at) AS t FROM hubspot.capture WHERE op <> 'F' UNION ALL SELECT min(waiting_since) FROM hubspot.queue) w),
+    (SELECT count(*) FROM hubspot.conflicts WHERE status = 'open'),
+    (SELECT count(*) FROM hubspot.failed_syncs WHERE status = 'open'),
+    (SELECT count(*) FROM hubspot.webhook_events WHERE status IN ('pending', 'waiting')),
+    (SELECT count(*) FROM hubspot.link WHERE status = 'linked'),
+    (SELECT max(received_at) FROM hubspot.webhook_events)
+  FROM hubspot.binding b
+$$;
+COMMENT ON FUNCTION hubspot.status() IS 'One row that an operator reads first. reason: why relays may not work; null when they may. oldest_waiting_seconds: null when nothing waits.';
+
+CREATE FUNCTION hubspot.explain(entity_type text, entity_key text, field text)
+RETURNS TABLE (at timestamptz, side text, action text, warp_value text, hubspot_value text, edited_at timestamptz, outcome text, actor text, detail text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT l.at, l.side, l.action, l.warp_value, l.hubspot_value, l.edited_at, l.outcome, l.actor, l.detail
+  FROM hubspot.sync_log l
+  WHERE l.entity_type = explain.entity_type AND l.entity_key = explain.entity_key AND (l.field = explain.field OR l.field IS NULL)
+  ORDER BY l.id
+$$;
+COMMENT ON FUNCTION hubspot.explain(text, text, text) IS 'The history of one value: every edit, who made it, when, what was decided and why, as far back as sync_log reaches. Empty: nothing is known of that field.';
+
+CREATE FUNCTION hubspot.register_transform(name text, to_warp regprocedure, to_hubspot regprocedure) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF EXISTS (SELECT 1 FROM pg_proc p WHERE p.oid IN (to_warp::oid, to_hubspot::oid)
+             AND (p.proargtypes::oid[] <> ARRAY['text'::regtype::oid] OR p.prorettype <> 'text'::regtype OR p.prokind <> 'f')) THEN
+    RAISE EXCEPTION 'a transform''s functions take one text and return text' USING ERRCODE = '42883',
+      HINT = 'declare them as f(text) RETURNS text';
+  END IF;
+  INSERT INTO hubspot.transform AS t VALUES (register_transform.name, register_transform.to_warp, register_transform.to_hubspot)
+  ON CONFLICT ON CONSTRAINT transform_pkey DO UPDATE SET to_warp = excluded.to_warp, to_hubspot = excluded.to_hubspot;
+  RETURN format('transform %s registered', register_transform.name);
+END
+$$;
+COMMENT ON FUNCTION hubspot.register_transform(text, regprocedure, regprocedure) IS
+'Registers a pair of inverse functions text to text as a transform. They run as their owners; one that fails on a value parks that field alone. Raises: 42883 for functions of another form.';

@@ -1,0 +1,69 @@
+-- Nothing for PUBLIC; three kinds of role, made by the DBA, get exactly what each needs.
+
+CREATE FUNCTION hubspot.grant_relay(role name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  f regprocedure;
+BEGIN
+  EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
+  FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hubspot'::regnamespace AND p.proname LIKE 'relay\_%' AND p.proname <> 'relay_write_ids' LOOP
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f, role);
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION hubspot.grant_relay(name) IS 'Lets a role call the relay''s functions, and nothing else. Run as the extension''s owner.';
+
+CREATE FUNCTION hubspot.grant_viewer(role name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
+  EXECUTE format('GRANT SELECT ON hubspot.object_mapping, hubspot.field_mapping, hubspot.link, hubspot.outbox, hubspot.field_state, hubspot.conflicts, '
+    'hubspot.sync_log, hubspot.webhook_events, hubspot.failed_syncs, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, '
+    'hubspot.relay_status, hubspot.metrics TO %I', role);
+  EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.status(), hubspot.explain(text, text, text), hubspot.export_mapping(text), hubspot.instant(bigint) TO %I', role);
+END
+$$;
+COMMENT ON FUNCTION hubspot.grant_viewer(name) IS 'Lets a role read states, conflicts, logs and figures. They hold customers'' values. Run as the extension''s owner.';
+
+CREATE FUNCTION hubspot.grant_admin(role name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM hubspot.grant_viewer(role);
+  EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.import_mapping(text, regclass, text, jsonb, jsonb), hubspot.enable(text), hubspot.disable(text), '
+    'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.resolve_conflict(bigint, text, text), hubspot.retry_failed(bigint), '
+    'hubspot.register_transform(text, regprocedure, regprocedure) TO %I', role);
+END
+$$;
+COMMENT ON FUNCTION hubspot.grant_admin(name) IS 'Lets a role map tables it owns, arm, pause, resolve conflicts and retry, besides what a viewer may. Run as the extension''s owner.';
+
+COMMENT ON FUNCTION hubspot.import_mapping(text, regclass, text, jsonb, jsonb) IS
+'Maps a table to a HubSpot object type by the strategy''s JSON document and switches it on (options {"enabled": false} does not). Importing again touches only what differs. Raises: 22023 with every fault and its mend, 42501 unless the caller owns the table. Locks: the table against writers while its triggers are made.';
+COMMENT ON FUNCTION hubspot.enable(text) IS 'Creates the capture triggers of a mapping and queues rows that are not known yet. Idempotent. Raises: 42704, 42501. Locks: the table against writers for an instant.';
+COMMENT ON FUNCTION hubspot.disable(text) IS 'Drops the capture triggers of a mapping: nothing is captured or delivered any more; states and links stay. Idempotent. Raises: 42704, 42501.';
+COMMENT ON FUNCTION hubspot.resolve_conflict(bigint, text, text) IS
+'Decides an open conflict: winner WARP, HUBSPOT, or VALUE with a third value. Raises: 22023 bad winner or value, 42704 no such conflict, 55000 resolved already, 55P03 the row is being changed, 23514 the table refuses the value.';
+COMMENT ON FUNCTION hubspot.retry_failed(bigint) IS 'Tries failed syncs again: one, or all open ones when id is null. Gives their number. Raises: 42704 for an id that is not open.';
+COMMENT ON FUNCTION hubspot.relay_hello(text, text, bigint) IS 'Private: heartbeat of a relay; says whether it may work.';
+COMMENT ON FUNCTION hubspot.relay_mapping() IS 'Private: the mappings as the relay''s check needs them.';
+COMMENT ON FUNCTION hubspot.relay_claim(text, integer, integer, integer) IS 'Private: takes over captured changes and leases records to a relay.';
+COMMENT ON FUNCTION hubspot.relay_decide(text, jsonb) IS 'Private: decides what to send after HubSpot was read, and records it as in flight.';
+COMMENT ON FUNCTION hubspot.relay_complete(text, jsonb) IS 'Private: takes HubSpot''s answers to writes.';
+COMMENT ON FUNCTION hubspot.relay_release(text) IS 'Private: gives back claims whose write was not started.';
+COMMENT ON FUNCTION hubspot.relay_receive(jsonb) IS 'Private: stores webhook events, each once.';
+COMMENT ON FUNCTION hubspot.relay_apply(integer) IS 'Private: applies stored webhook events.';
+COMMENT ON FUNCTION hubspot.relay_awake() IS 'Private: takes the session lock that tells committers that no notification is needed.';
+COMMENT ON FUNCTION hubspot.relay_asleep() IS 'Private: gives that lock back.';
+COMMENT ON FUNCTION hubspot.relay_maintain() IS 'Private: rescues expired leases and applies retention: 30 days of sync_log, 7 days of webhook_events.';
+COMMENT ON FUNCTION hubspot.relay_write_ids() IS 'Private: writes HubSpot ids into rows that were locked before.';
+COMMENT ON FUNCTION hubspot.relay_record_calls(text, jsonb) IS 'Private: counts of API calls for metrics.';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA hubspot FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA hubspot FROM PUBLIC;
+
+-- A dump carries mappings, links, states, the outbox and what is on record.
+SELECT pg_catalog.pg_extension_config_dump('hubspot.' || t, '')
+FROM unnest(ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
+  'failed_syncs', 'webhook_events', 'reconciliation_runs', 'reconciliation_discrepancies']) AS t;
+SELECT pg_catalog.pg_extension_config_dump('hubspot.' || s, '')
+FROM unnest(ARRAY['object_mapping_id_seq', 'field_mapping_id_seq', 'capture_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq',
+  'conflicts_id_seq', 'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq']) AS s;

@@ -61,9 +61,15 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA hubspot FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA hubspot FROM PUBLIC;
 
 -- A dump carries mappings, links, states, the outbox and what is on record.
-SELECT pg_catalog.pg_extension_config_dump('hubspot.' || t, '')
-FROM unnest(ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
-  'failed_syncs', 'webhook_events', 'reconciliation_runs', 'reconciliation_discrepancies']) AS t;
-SELECT pg_catalog.pg_extension_config_dump('hubspot.' || s, '')
-FROM unnest(ARRAY['object_mapping_id_seq', 'field_mapping_id_seq', 'capture_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq',
-  'conflicts_id_seq', 'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq']) AS s;
+DO $$
+DECLARE
+  t text;
+BEGIN
+  FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
+    'failed_syncs', 'webhook_events', 'reconciliation_runs', 'reconciliation_discrepancies', 'object_mapping_id_seq',
+    'field_mapping_id_seq', 'capture_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
+    'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq'] LOOP
+    PERFORM pg_catalog.pg_extension_config_dump(('hubspot.' || t)::regclass, '');
+  END LOOP;
+END
+$$;

@@ -39,7 +39,7 @@ SELECT json_build_object(
       'type_name', CASE WHEN coalesce(b.typtype, t.typtype) = 'e' THEN 'text' ELSE format_type(coalesce(b.oid, t.oid), NULL) END) ORDER BY a.attnum)
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-  'primary_key', coalesce((SELECT json_agg(a.attname ORDER BY k.ord) FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k (num, ord)
+  'primary_key', coalesce((SELECT json_agg(a.attname ORDER BY k.ord) FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (num, ord)
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num WHERE i.indrelid = c.oid AND i.indisprimary), '[]'),
   'unique_columns', coalesce((SELECT json_agg(a.attname ORDER BY i.indisprimary, a.attnum) FROM pg_index i
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]

@@ -108,12 +108,16 @@ impl Mapping {
 
     /// The field that gives a property its value.
     pub fn by_property(&self, property: &str) -> Option<&Rc<Field>> {
-        self.fields.iter().find(|f| f.hubspot_property == property && f.sync_direction != Direction::None)
+        self.fields
+            .iter()
+            .find(|f| f.hubspot_property == property && f.sync_direction != Direction::None)
     }
 
     /// The tracking field that holds the HubSpot id in the row, if the mapping has one.
     pub fn id_field(&self) -> Option<&Rc<Field>> {
-        self.fields.iter().find(|f| f.sync_direction == Direction::None && f.hubspot_property == "hs_object_id")
+        self.fields
+            .iter()
+            .find(|f| f.sync_direction == Direction::None && f.hubspot_property == "hs_object_id")
     }
 
     /// The parts of an entity key, one per key column; `None` when it does not fit.
@@ -121,7 +125,9 @@ impl Mapping {
         if self.keys.len() == 1 {
             return Some(vec![entity_key.to_owned()]);
         }
-        serde_json::from_str::<Vec<String>>(entity_key).ok().filter(|parts| parts.len() == self.keys.len())
+        serde_json::from_str::<Vec<String>>(entity_key)
+            .ok()
+            .filter(|parts| parts.len() == self.keys.len())
     }
 }
 
@@ -173,8 +179,16 @@ impl Catalog {
             ),
         };
         let mappings: BTreeMap<i32, Rc<Mapping>> = loaded.mappings.into_iter().map(|m| (m.id, Rc::new(m))).collect();
-        let fields = mappings.values().flat_map(|m| m.fields.iter()).map(|f| (f.id, Rc::clone(f))).collect();
-        Catalog { mappings, clock_offset: loaded.clock_offset, fields }
+        let fields = mappings
+            .values()
+            .flat_map(|m| m.fields.iter())
+            .map(|f| (f.id, Rc::clone(f)))
+            .collect();
+        Catalog {
+            mappings,
+            clock_offset: loaded.clock_offset,
+            fields,
+        }
     }
 
     /// The active field with that id.

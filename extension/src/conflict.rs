@@ -23,7 +23,10 @@ fn resolve_conflict(conflict_id: Option<i64>, winner: Option<&str>, value: Optio
         _ => invalid("winner is not one of WARP, HUBSPOT, VALUE".into(), "say who wins"),
     };
     if value.is_some() && winner != Winner::Value {
-        invalid("value is given but winner is not VALUE".into(), "leave value out, or use winner VALUE");
+        invalid(
+            "value is given but winner is not VALUE".into(),
+            "leave value out, or use winner VALUE",
+        );
     }
     absorb_all();
     let found = spi::call(
@@ -32,10 +35,16 @@ fn resolve_conflict(conflict_id: Option<i64>, winner: Option<&str>, value: Optio
         &json!({"id": conflict_id}),
     );
     if found.is_null() {
-        unknown("there is no such conflict".into(), "SELECT id FROM hubspot.conflicts WHERE status = 'open'");
+        unknown(
+            "there is no such conflict".into(),
+            "SELECT id FROM hubspot.conflicts WHERE status = 'open'",
+        );
     }
-    let (Some(link), Some(field_id), true) = (found["link"].as_i64(), found["field"].as_i64(), found["status"] == "open")
-    else {
+    let (Some(link), Some(field_id), true) = (
+        found["link"].as_i64(),
+        found["field"].as_i64(),
+        found["status"] == "open",
+    ) else {
         raise(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             "the conflict is resolved already".into(),
@@ -46,14 +55,23 @@ fn resolve_conflict(conflict_id: Option<i64>, winner: Option<&str>, value: Optio
     let (offset, now) = (book.catalog.clock_offset, book.now);
     let by = caller();
     let Some(record) = book.records.get_mut(&link) else {
-        unknown("the conflict's record does not exist any more".into(), "nothing is left to decide");
+        unknown(
+            "the conflict's record does not exist any more".into(),
+            "nothing is left to decide",
+        );
     };
     let Some(field) = record.fields.get(&(field_id as i32)).map(|e| e.field.clone()) else {
-        unknown("the conflict's field is not mapped any more".into(), "nothing is left to decide");
+        unknown(
+            "the conflict's field is not mapped any more".into(),
+            "nothing is left to decide",
+        );
     };
     let chosen = match value::from_warp(field.kind, value) {
         Ok(chosen) => chosen,
-        Err(e) => invalid(format!("value is not valid for field {}: {e}", field.field), "give it as PostgreSQL prints it"),
+        Err(e) => invalid(
+            format!("value is not valid for field {}: {e}", field.field),
+            "give it as PostgreSQL prints it",
+        ),
     };
     if winner == Winner::Value
         && let Err(refused) = convert::to_hubspot(&field, &chosen)
@@ -61,7 +79,9 @@ fn resolve_conflict(conflict_id: Option<i64>, winner: Option<&str>, value: Optio
         invalid(refused.0, "give a value that the field allows");
     }
     record.resolved(&field, winner.label(), &by);
-    let done = record.event(&field, offset, now, |state, _, out| state.resolve(winner, &chosen, now, out));
+    let done = record.event(&field, offset, now, |state, _, out| {
+        state.resolve(winner, &chosen, now, out)
+    });
     if !done {
         raise(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -105,22 +125,35 @@ fn retry_failed(id: Option<i64>) -> i64 {
         &json!({"id": id}),
     );
     if let (Some(id), true) = (id, failures.is_empty()) {
-        unknown(format!("there is no open failure {id}"), "SELECT id FROM hubspot.failed_syncs WHERE status = 'open'");
+        unknown(
+            format!("there is no open failure {id}"),
+            "SELECT id FROM hubspot.failed_syncs WHERE status = 'open'",
+        );
     }
     let ids: Vec<i64> = failures.iter().filter_map(|f| f["link_id"].as_i64()).collect();
     let mut book = Book::open(Catalog::load(), &ids, now_us());
     let (offset, now) = (book.catalog.clock_offset, book.now);
     let mut inbound = Vec::new();
     for failure in &failures {
-        let Some(record) = failure["link_id"].as_i64().and_then(|id| book.records.get_mut(&id)) else { continue };
+        let Some(record) = failure["link_id"].as_i64().and_then(|id| book.records.get_mut(&id)) else {
+            continue;
+        };
         if record.status == "parked" {
-            record.status = if record.hubspot_id.is_some() { "linked".into() } else { "new".into() };
+            record.status = if record.hubspot_id.is_some() {
+                "linked".into()
+            } else {
+                "new".into()
+            };
             record.message = None;
             record.touch_link();
         }
         if failure["direction"] == "inbound" {
             inbound.push(json!({"object": record.mapping.hubspot_object, "id": record.hubspot_id, "property": failure["hubspot_property"]}));
-        } else if let Some(field) = failure["field_id"].as_i64().and_then(|f| record.fields.get(&(f as i32))).map(|e| e.field.clone()) {
+        } else if let Some(field) = failure["field_id"]
+            .as_i64()
+            .and_then(|f| record.fields.get(&(f as i32)))
+            .map(|e| e.field.clone())
+        {
             record.event(&field, offset, now, |state, _, _| state.retry());
         }
         record.queue = Queue::Offer;
@@ -142,5 +175,8 @@ fn caller() -> String {
 
 /// A person's decision is rare: it may notify always.
 fn wake() {
-    spi::run("SELECT pg_notify('hubspot_outbox', '') WHERE $1::text IS NOT NULL", &Json::Null);
+    spi::run(
+        "SELECT pg_notify('hubspot_outbox', '') WHERE $1::text IS NOT NULL",
+        &Json::Null,
+    );
 }

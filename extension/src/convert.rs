@@ -44,16 +44,22 @@ pub fn to_warp(field: &Field, value: &Value) -> Option<String> {
 
 fn allowed(field: &Field, value: &Value) -> Result<(), Refused> {
     match (&field.enum_values, value.as_deref()) {
-        (Some(list), Some(text)) if !list.iter().any(|v| v == text) => {
-            Err(Refused(format!("the value is not one of enum_values ({}) of field {}", list.join(", "), field.field)))
-        }
+        (Some(list), Some(text)) if !list.iter().any(|v| v == text) => Err(Refused(format!(
+            "the value is not one of enum_values ({}) of field {}",
+            list.join(", "),
+            field.field
+        ))),
         _ => Ok(()),
     }
 }
 
 fn transform(name: &str, value: &Value, to_warp: bool) -> Result<Value, Refused> {
     if let Some(built_in) = Transform::by_name(name) {
-        let changed = if to_warp { built_in.to_warp(value) } else { built_in.to_hubspot(value) };
+        let changed = if to_warp {
+            built_in.to_warp(value)
+        } else {
+            built_in.to_hubspot(value)
+        };
         return changed.map_err(|e| Refused(e.to_string()));
     }
     registered(name, value, to_warp)
@@ -71,12 +77,16 @@ fn registered(name: &str, value: &Value, to_warp: bool) -> Result<Value, Refused
         &json!({"name": name, "side": side}),
     );
     let (Some(call), Some(owner)) = (found["call"].as_str(), found["owner"].as_u64()) else {
-        return Err(Refused(format!("the transform {name} is not registered; call hubspot.register_transform")));
+        return Err(Refused(format!(
+            "the transform {name} is not registered; call hubspot.register_transform"
+        )));
     };
     let sql = format!("SELECT {call}($1::json->>'v')::text");
     let arg = json!({"v": value.as_deref()});
     let owner = pgrx::pg_sys::Oid::from(owner as u32);
-    let result = spi::subtransaction(std::panic::AssertUnwindSafe(|| spi::as_role(owner, || spi::call_text(&sql, &arg))));
+    let result = spi::subtransaction(std::panic::AssertUnwindSafe(|| {
+        spi::as_role(owner, || spi::call_text(&sql, &arg))
+    }));
     match result {
         Ok(text) => Ok(text.map_or(Value::NULL, Value::text)),
         Err(_) => Err(Refused(format!("the transform {name} failed on the value"))),

@@ -5,7 +5,9 @@ use pgrx::prelude::*;
 
 /// Raises `message` with `code` and a hint that says what to do. Does not return.
 pub fn raise(code: PgSqlErrorCode, message: String, hint: &str) -> ! {
-    ErrorReport::new(code, message, "hubspot_sync").set_hint(hint.to_owned()).report(PgLogLevel::ERROR);
+    ErrorReport::new(code, message, "hubspot_sync")
+        .set_hint(hint.to_owned())
+        .report(PgLogLevel::ERROR);
     unreachable!("an error report does not return")
 }
 

@@ -27,11 +27,23 @@ mod spi;
 pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../../sql/schema/10_types.sql", name = "types", bootstrap);
-pgrx::extension_sql_file!("../../sql/schema/20_mapping.sql", name = "mapping", requires = ["types"]);
-pgrx::extension_sql_file!("../../sql/schema/30_records.sql", name = "records", requires = ["mapping"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/20_mapping.sql",
+    name = "mapping",
+    requires = ["types"]
+);
+pgrx::extension_sql_file!(
+    "../../sql/schema/30_records.sql",
+    name = "records",
+    requires = ["mapping"]
+);
 pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["records"]);
 pgrx::extension_sql_file!("../../sql/schema/50_binding.sql", name = "binding", requires = ["log"]);
 pgrx::extension_sql_file!("../../sql/schema/60_relay.sql", name = "relay", requires = ["binding"]);
 pgrx::extension_sql_file!("../../sql/schema/70_views.sql", name = "views", requires = ["relay"]);
-pgrx::extension_sql_file!("../../sql/schema/80_answers.sql", name = "answers", requires = ["views"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/80_answers.sql",
+    name = "answers",
+    requires = ["views"]
+);
 pgrx::extension_sql_file!("../../sql/schema/90_grants.sql", name = "grants", finalize);

@@ -106,13 +106,11 @@ impl Gate {
             State::Open => {}
             State::Outage {
                 probes, object_type, ..
-            } => {
-                if self.probe_once(&object_type).await {
-                    self.close_circuit();
-                } else {
-                    self.open_circuit(probes.saturating_add(1), &object_type);
-                }
-            }
+            } => match self.probe_once(&object_type).await {
+                Some(true) => self.close_circuit(),
+                Some(false) => self.open_circuit(probes.saturating_add(1), &object_type),
+                None => self.open_circuit(probes, &object_type),
+            },
             State::Refused { object_type, .. } => {
                 self.shared.client.reload_token();
                 let deadline = Instant::now() + PROBE_SLOT_WAIT;
@@ -170,25 +168,28 @@ impl Gate {
         {
             return out;
         }
-        let out = !self.probe_once(object_type).await;
-        *last = Some((Instant::now(), out));
-        if out {
+        let Some(alive) = self.probe_once(object_type).await else {
+            // No verdict: the benefit of the doubt is the record's, but the circuit stays as it is.
+            return true;
+        };
+        *last = Some((Instant::now(), !alive));
+        if !alive {
             self.open_circuit(1, object_type);
         }
-        out
+        !alive
     }
 
-    /// Whether HubSpot answers with anything but an outage.
-    async fn probe_once(&self, object_type: &str) -> bool {
+    /// Whether HubSpot answers with anything but an outage; none when the probe found no room in the rate limit.
+    async fn probe_once(&self, object_type: &str) -> Option<bool> {
         match self
             .shared
             .client
             .probe(object_type, Instant::now() + PROBE_SLOT_WAIT)
             .await
         {
-            Ok(()) => true,
-            Err(CallError::NotSent { .. }) => false,
-            Err(CallError::Failed(failure)) => !failure.class.hints_at_outage(),
+            Ok(()) => Some(true),
+            Err(CallError::NotSent { .. }) => None,
+            Err(CallError::Failed(failure)) => Some(!failure.class.hints_at_outage()),
         }
     }
 
@@ -218,5 +219,83 @@ impl Gate {
         *self.state() = State::Open;
         self.shared.status.update(|status| status.circuit_open = false);
         tracing::info!(event = event::CIRCUIT_CLOSED, "HubSpot is back");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU16, Ordering};
+
+    use axum::http::StatusCode;
+
+    use super::*;
+    use crate::hubspot::error::{RatePolicy, classify};
+    use crate::metrics::Metrics;
+
+    /// A HubSpot that answers every call with one status.
+    async fn gate(status: &Arc<AtomicU16>) -> (Gate, Status) {
+        let status = Arc::clone(status);
+        let answer = move || {
+            let status = status.load(Ordering::Relaxed);
+            async move { (StatusCode::from_u16(status).unwrap(), axum::Json(serde_json::json!({}))) }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = axum::serve(listener, axum::Router::new().fallback(answer));
+        tokio::spawn(async move { server.await });
+        let text = format!(
+            "[database]\nurl='postgres://x@h/d'\n[hubspot]\naccess_token='t'\nbase_url='http://{address}'\n\
+             [retry]\ninitial_delay='20ms'\nmax_delay='20ms'\n"
+        );
+        let config = crate::Config::from_toml(&text).unwrap();
+        let metrics = Metrics::new();
+        let known = Status::new(metrics.clone());
+        let client = Client::new(&config.hubspot, metrics).unwrap();
+        (Gate::new(client, config.retry, known.clone()), known)
+    }
+
+    fn failure(status: u16) -> Failure {
+        Failure {
+            operation: "batch_update",
+            class: classify(status),
+            status: Some(status),
+            retry_after: None,
+            policy: RatePolicy::Unknown,
+            message: String::new(),
+            body: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_outage_opens_the_circuit_and_spends_no_try() {
+        let hubspot = Arc::new(AtomicU16::new(503));
+        let (gate, status) = gate(&hubspot).await;
+        assert!(!gate.judge(&failure(503), "companies").await);
+        assert!(gate.blocked().is_some() && status.snapshot().circuit_open);
+        gate.probe().await;
+        assert!(gate.blocked().is_some());
+        hubspot.store(200, Ordering::Relaxed);
+        gate.probe().await;
+        assert!(gate.blocked().is_none() && !status.snapshot().circuit_open);
+    }
+
+    #[tokio::test]
+    async fn a_request_hubspot_chokes_on_spends_its_try() {
+        let (gate, status) = gate(&Arc::new(AtomicU16::new(200))).await;
+        assert!(gate.judge(&failure(500), "companies").await);
+        assert!(gate.blocked().is_none() && !status.snapshot().circuit_open);
+    }
+
+    #[tokio::test]
+    async fn a_refused_token_closes_the_gate_until_it_is_accepted() {
+        let hubspot = Arc::new(AtomicU16::new(401));
+        let (gate, status) = gate(&hubspot).await;
+        assert!(!gate.judge(&failure(401), "companies").await);
+        assert!(gate.blocked().is_some_and(|wait| wait > Duration::from_secs(29)));
+        gate.probe().await;
+        assert!(status.snapshot().auth_failed);
+        hubspot.store(200, Ordering::Relaxed);
+        gate.probe().await;
+        assert!(gate.blocked().is_none() && !status.snapshot().auth_failed);
     }
 }

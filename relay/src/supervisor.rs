@@ -28,6 +28,8 @@ use crate::{deliver, ingest, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// The same while this relay may not work: what an operator or a failover changes is noticed soon.
+const IMPATIENT: Duration = Duration::from_secs(1);
 /// Time between two housekeeping calls; the contract's.
 const MAINTAIN: Duration = Duration::from_secs(60);
 /// Beyond `hubspot.timeout`: for recording outcomes after the last answer.
@@ -328,11 +330,13 @@ impl Pulse {
         while !stop.is_cancelled() {
             self.beat(&wake).await;
             // The portal becomes known shortly after the start: do not make the first delivery wait for a heartbeat.
-            let known = changes.borrow_and_update().portal_checked;
+            let seen = changes.borrow_and_update().clone();
+            let known = seen.portal_checked;
+            let wait = if seen.may_claim() { HEARTBEAT } else { IMPATIENT };
             tokio::select! {
                 () = stop.cancelled() => {}
                 _ = changes.wait_for(|status| status.portal_checked), if !known => wake.notify_one(),
-                () = tokio::time::sleep(HEARTBEAT) => {}
+                () = tokio::time::sleep(wait) => {}
             }
         }
     }
@@ -355,7 +359,7 @@ impl Pulse {
                         event = event::DATABASE_FAILED,
                         function = "relay_hello",
                         %error,
-                        "the database cannot be worked with: trying again every five seconds"
+                        "the database cannot be worked with: trying again every second"
                     );
                 }
                 self.status.update(|status| {

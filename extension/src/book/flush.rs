@@ -97,7 +97,8 @@ FROM json_to_recordset($1::json) AS v (link_id bigint, priority smallint, delay_
 ON CONFLICT (link_id) DO UPDATE SET priority = least(q.priority, excluded.priority), due_at = least(q.due_at, excluded.due_at)
 WHERE q.claimed_by IS NULL AND q.attempts = 0"#;
 
-const REMOVE: &str = "DELETE FROM hubspot.queue WHERE link_id IN (SELECT e::bigint FROM json_array_elements_text($1::json) e)";
+const REMOVE: &str =
+    "DELETE FROM hubspot.queue WHERE link_id IN (SELECT e::bigint FROM json_array_elements_text($1::json) e)";
 
 const RELEASE: &str = r#"
 UPDATE hubspot.queue q SET claimed_by = NULL, lease_expires_at = NULL,
@@ -196,8 +197,13 @@ impl ConflictIds {
 
 /// Gives a conflict its id and its record's names.
 fn place_conflict(record: &mut Record, conflict: &mut Json, ids: &mut ConflictIds) {
-    let field_id = conflict["field_id"].as_i64().and_then(|id| i32::try_from(id).ok()).unwrap_or(0);
-    let Some(entry) = record.fields.get_mut(&field_id) else { return };
+    let field_id = conflict["field_id"]
+        .as_i64()
+        .and_then(|id| i32::try_from(id).ok())
+        .unwrap_or(0);
+    let Some(entry) = record.fields.get_mut(&field_id) else {
+        return;
+    };
     if conflict["what"] == "new" {
         let id = ids.0.pop();
         if conflict["winner"].is_null() {
@@ -215,15 +221,20 @@ fn place_conflict(record: &mut Record, conflict: &mut Json, ids: &mut ConflictId
 fn queue(record: &Record, offers: &mut Vec<Json>, removals: &mut Vec<Json>, releases: &mut Vec<Json>) {
     let needed = record.needs_delivery();
     let batch = record.contacted
-        && record.fields.values().filter(|e| e.state.needs_delivery()).all(|e| e.field.is_batch() && e.state.in_flight.is_none());
+        && record
+            .fields
+            .values()
+            .filter(|e| e.state.needs_delivery())
+            .all(|e| e.field.is_batch() && e.state.in_flight.is_none());
     let (priority, delay) = if batch { (1, BATCH_DELAY_MS) } else { (0, 0) };
     match record.queue {
         Queue::Keep => {}
-        Queue::Offer if needed => offers.push(json!({"link_id": record.link_id, "priority": priority, "delay_ms": delay})),
+        Queue::Offer if needed => {
+            offers.push(json!({"link_id": record.link_id, "priority": priority, "delay_ms": delay}))
+        }
         Queue::Offer => {}
-        Queue::Finish if needed => releases.push(
-            json!({"link_id": record.link_id, "delay_ms": delay, "attempts": "reset", "priority": priority}),
-        ),
+        Queue::Finish if needed => releases
+            .push(json!({"link_id": record.link_id, "delay_ms": delay, "attempts": "reset", "priority": priority})),
         Queue::Finish => removals.push(json!(record.link_id)),
         Queue::Retry { delay_ms, spent } => releases.push(json!({"link_id": record.link_id, "delay_ms": delay_ms,
             "attempts": if spent { "spent" } else { "unspent" }})),

@@ -98,7 +98,9 @@ impl StateRow {
                 buried: self.held_buried.unwrap_or(false),
             }),
             parked: self.parked,
-            form: self.formed.then(|| (self.form_sent.clone(), self.form_returned.clone())),
+            form: self
+                .formed
+                .then(|| (self.form_sent.clone(), self.form_returned.clone())),
         }
     }
 }
@@ -111,8 +113,12 @@ impl Book {
             lock_links(ids);
             let arg = json!(ids);
             for row in spi::rows(LINKS, &arg) {
-                let Ok(link) = serde_json::from_value::<LinkRow>(row) else { continue };
-                let Some(mapping) = catalog.mappings.get(&link.mapping_id) else { continue };
+                let Ok(link) = serde_json::from_value::<LinkRow>(row) else {
+                    continue;
+                };
+                let Some(mapping) = catalog.mappings.get(&link.mapping_id) else {
+                    continue;
+                };
                 records.insert(
                     link.id,
                     Record {
@@ -137,7 +143,9 @@ impl Book {
                 );
             }
             for row in spi::rows(STATES, &arg) {
-                let Ok(s) = serde_json::from_value::<StateRow>(row) else { continue };
+                let Ok(s) = serde_json::from_value::<StateRow>(row) else {
+                    continue;
+                };
                 let (Some(record), Some(field)) = (records.get_mut(&s.link_id), catalog.field(s.field_id)) else {
                     continue;
                 };

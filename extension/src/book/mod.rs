@@ -224,7 +224,15 @@ impl Record {
                 }
                 self.ends.push(json!({"id": edit, "outcome": end.label()}));
             }
-            Effect::Conflict { kind, warp_value, warp_at, hubspot_value, hubspot_at, base, winner } => {
+            Effect::Conflict {
+                kind,
+                warp_value,
+                warp_at,
+                hubspot_value,
+                hubspot_at,
+                base,
+                winner,
+            } => {
                 let strategy = field.conflict_resolution.map(|s| s.to_string());
                 let reason = reason(field, winner.map(|w| w.label()));
                 self.entry(field).winner = winner.map(|w| w.label().to_owned());
@@ -243,7 +251,12 @@ impl Record {
                            "edited_us": hubspot_at, "detail": reason}),
                 );
             }
-            Effect::ConflictUpdated { warp_value, warp_at, hubspot_value, hubspot_at } => {
+            Effect::ConflictUpdated {
+                warp_value,
+                warp_at,
+                hubspot_value,
+                hubspot_at,
+            } => {
                 self.conflicts.push(json!({
                     "what": "update", "field_id": field.id, "id": self.open_conflict(field.id), "warp_value": warp_value.as_deref(), "warp_us": warp_at,
                     "hubspot_value": hubspot_value.as_deref(), "hubspot_us": hubspot_at,
@@ -256,7 +269,12 @@ impl Record {
                 }));
             }
             Effect::Noted { note, value, at } => {
-                self.log(Some(field), "HUBSPOT", note.label(), json!({"hubspot_value": value.as_deref(), "edited_us": at}));
+                self.log(
+                    Some(field),
+                    "HUBSPOT",
+                    note.label(),
+                    json!({"hubspot_value": value.as_deref(), "edited_us": at}),
+                );
             }
         }
     }

@@ -52,7 +52,10 @@ fn path_parameter(field: &Field) -> String {
 pub fn text_expression(field: &Field) -> String {
     let column = format!("t.{}", quote_identifier(&field.column_name));
     match (&field.path, field.kind) {
-        (Some(_), _) => format!("jsonb_extract_path_text({column}::jsonb, VARIADIC {})", path_parameter(field)),
+        (Some(_), _) => format!(
+            "jsonb_extract_path_text({column}::jsonb, VARIADIC {})",
+            path_parameter(field)
+        ),
         (None, ValueKind::MultiSelect) => format!("{column}::text"),
         (None, _) => format!("to_jsonb({column}) #>> '{{}}'"),
     }
@@ -89,19 +92,28 @@ pub fn read_rows(mapping: &Mapping, keys: &[&str], fields: &[Rc<Field>], lock: b
     if keys.is_empty() {
         return found;
     }
-    let texts: Vec<String> =
-        fields.iter().map(|f| format!("{}, {}", quote_literal(format!("f{}", f.id)), text_expression(f))).collect();
+    let texts: Vec<String> = fields
+        .iter()
+        .map(|f| format!("{}, {}", quote_literal(format!("f{}", f.id)), text_expression(f)))
+        .collect();
     let sql = format!(
         "SELECT json_agg(r.row)::text FROM (SELECT json_build_object('key', v.key{}{}) AS row FROM {}{}) r",
         if texts.is_empty() { "" } else { ", " },
         texts.join(", "),
         join(mapping, &[]),
-        if lock { " FOR NO KEY UPDATE OF t SKIP LOCKED" } else { "" },
+        if lock {
+            " FOR NO KEY UPDATE OF t SKIP LOCKED"
+        } else {
+            ""
+        },
     );
     let arg = document(mapping, keys, fields);
     for row in spi::as_role(mapping.owner(), || spi::rows(&sql, &arg)) {
         let Some(key) = row["key"].as_str() else { continue };
-        let texts = fields.iter().map(|f| (f.id, row[format!("f{}", f.id)].as_str().map(str::to_owned))).collect();
+        let texts = fields
+            .iter()
+            .map(|f| (f.id, row[format!("f{}", f.id)].as_str().map(str::to_owned)))
+            .collect();
         found.insert(key.to_owned(), texts);
     }
     found
@@ -126,7 +138,9 @@ pub(super) fn write_rows(book: &mut Book) -> Written {
         }
     }
     for (mapping_id, links) in by_mapping {
-        let Some(mapping) = book.catalog.mappings.get(&mapping_id).cloned() else { continue };
+        let Some(mapping) = book.catalog.mappings.get(&mapping_id).cloned() else {
+            continue;
+        };
         write_mapping(book, &mapping, &links, &mut written);
     }
     written
@@ -168,11 +182,14 @@ fn write_mapping(book: &mut Book, mapping: &Rc<Mapping>, links: &[i64], written:
             sets.insert(field.id, Some(id.clone()));
         }
         if !sets.is_empty() {
-            groups.entry(sets.keys().copied().collect()).or_default().push(RowWrite {
-                link_id: record.link_id,
-                key: record.key.clone(),
-                sets,
-            });
+            groups
+                .entry(sets.keys().copied().collect())
+                .or_default()
+                .push(RowWrite {
+                    link_id: record.link_id,
+                    key: record.key.clone(),
+                    sets,
+                });
         }
     }
     for link in links {
@@ -186,7 +203,9 @@ fn write_mapping(book: &mut Book, mapping: &Rc<Mapping>, links: &[i64], written:
     }
     for link in gone {
         // The row is gone: there is nothing to write to. Its deletion is recorded when it is taken over.
-        written.refused.insert(link, "the row does not exist any more".to_owned());
+        written
+            .refused
+            .insert(link, "the row does not exist any more".to_owned());
     }
     for (ids, rows) in groups {
         write_group(mapping, &ids, &rows, written);
@@ -260,8 +279,9 @@ fn put(start: &str, field: &Field, depth: usize) -> String {
     let mut with_parents = start.to_owned();
     for level in 1..depth {
         let parent = format!("({path})[1:{level}]");
-        with_parents =
-            format!("jsonb_set({with_parents}, {parent}, coalesce(nullif({start} #> {parent}, 'null'), '{{}}'::jsonb))");
+        with_parents = format!(
+            "jsonb_set({with_parents}, {parent}, coalesce(nullif({start} #> {parent}, 'null'), '{{}}'::jsonb))"
+        );
     }
     format!(
         "CASE WHEN v.f{id} IS NULL THEN {start} #- {path} ELSE jsonb_set({with_parents}, {path}, to_jsonb(v.f{id})) END",
@@ -272,10 +292,15 @@ fn put(start: &str, field: &Field, depth: usize) -> String {
 fn write_group(mapping: &Mapping, ids: &[i32], rows: &[RowWrite], written: &mut Written) {
     let fields: Vec<Rc<Field>> = mapping.fields.iter().filter(|f| ids.contains(&f.id)).cloned().collect();
     let columns: Vec<String> = ids.iter().map(|id| format!("f{id}")).collect();
-    let sql = format!("UPDATE {} AS t SET {} FROM {}", mapping.source_name, assignments(mapping, ids), {
-        // The table itself is the target; only the values are joined to it.
-        join(mapping, &columns).replacen(&format!(", {} AS t WHERE", mapping.source_name), " WHERE", 1)
-    });
+    let sql = format!(
+        "UPDATE {} AS t SET {} FROM {}",
+        mapping.source_name,
+        assignments(mapping, ids),
+        {
+            // The table itself is the target; only the values are joined to it.
+            join(mapping, &columns).replacen(&format!(", {} AS t WHERE", mapping.source_name), " WHERE", 1)
+        }
+    );
     let one = |rows: &[&RowWrite]| -> Result<(), String> {
         let documents: Vec<Json> = rows
             .iter()

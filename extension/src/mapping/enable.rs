@@ -13,7 +13,10 @@ pub fn enable(entity_type: &str) -> String {
     let mapping = catalog.by_entity_type(entity_type);
     super::table::Table::describe(pg_sys::Oid::from(mapping.source_oid));
     let (id, table) = (mapping.id, &mapping.source_name);
-    spi::run("UPDATE hubspot.object_mapping SET enabled = true WHERE id = ($1::json->>'id')::int", &json!({"id": id}));
+    spi::run(
+        "UPDATE hubspot.object_mapping SET enabled = true WHERE id = ($1::json->>'id')::int",
+        &json!({"id": id}),
+    );
     for (name, when) in triggers(id) {
         let level = if when == "TRUNCATE" { "STATEMENT" } else { "ROW" };
         drop_trigger(&name, table);

@@ -28,7 +28,11 @@ pub fn queue(entity_type: &str, only: Option<&[String]>) -> i64 {
         .filter_map(|f| Some((format!("f{}", f.id), json!(f.path.as_ref()?))))
         .collect::<serde_json::Map<String, Json>>()
         .into();
-    let keys: Vec<String> = mapping.keys.iter().map(|k| format!("t.{}", quote_identifier(&k.name))).collect();
+    let keys: Vec<String> = mapping
+        .keys
+        .iter()
+        .map(|k| format!("t.{}", quote_identifier(&k.name)))
+        .collect();
     let key_texts: Vec<String> = keys.iter().map(|k| format!("(to_jsonb({k}) #>> '{{}}')")).collect();
     let entity_key = match key_texts.as_slice() {
         [one] => one.clone(),
@@ -51,7 +55,12 @@ pub fn queue(entity_type: &str, only: Option<&[String]>) -> i64 {
         Some(column) => format!("t.{}::timestamptz", quote_identifier(column)),
         None => "NULL::timestamptz".to_owned(),
     };
-    let types: Vec<String> = mapping.keys.iter().enumerate().map(|(i, k)| format!("($1::json->'last'->>{i})::{}", k.type_name)).collect();
+    let types: Vec<String> = mapping
+        .keys
+        .iter()
+        .enumerate()
+        .map(|(i, k)| format!("($1::json->'last'->>{i})::{}", k.type_name))
+        .collect();
     let select = format!(
         "SELECT json_agg(r.row)::text FROM (SELECT json_build_object('key', {entity_key}, 'parts', json_build_array({}), 'changes', {changes}, 'at', {at}) AS row
          FROM {} t WHERE ($1::json->'last') IS NULL OR ROW({}) > ROW({}) ORDER BY {} LIMIT {PAGE}) r",

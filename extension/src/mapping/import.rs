@@ -23,8 +23,15 @@ const OBJECTS: [(&str, [&str; 2]); 6] = [
     ("line_items", ["line_item", "0-8"]),
 ];
 
-const OPTIONS: [&str; 7] =
-    ["key_columns", "match", "on_create", "on_local_delete", "on_hubspot_delete", "updated_at_column", "enabled"];
+const OPTIONS: [&str; 7] = [
+    "key_columns",
+    "match",
+    "on_create",
+    "on_local_delete",
+    "on_hubspot_delete",
+    "updated_at_column",
+    "enabled",
+];
 
 /// The options, checked.
 struct Options {
@@ -49,27 +56,59 @@ pub fn import(entity_type: &str, table_oid: pg_sys::Oid, object: &str, mapping: 
             Vec::new()
         }
     };
-    let rows: Vec<Json> = fields.iter().filter_map(|f| field_row(f, &table, &mut faults)).collect();
+    let rows: Vec<Json> = fields
+        .iter()
+        .filter_map(|f| field_row(f, &table, &mut faults))
+        .collect();
     let options_checked = check_options(options, &fields, &table, &mut faults);
     if !faults.is_empty() {
         let list: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.field, f.problem)).collect();
         let mends: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.field, f.mend)).collect();
-        invalid(format!("the mapping of {entity_type} cannot be imported: {}", list.join("; ")), &mends.join("; "));
+        invalid(
+            format!("the mapping of {entity_type} cannot be imported: {}", list.join("; ")),
+            &mends.join("; "),
+        );
     }
-    let stored = store(entity_type, table_oid, &object, mapping, options, &options_checked, &rows);
-    let added: Vec<String> =
-        stored["added"].as_array().into_iter().flatten().filter_map(|f| f.as_str().map(str::to_owned)).collect();
+    let stored = store(
+        entity_type,
+        table_oid,
+        &object,
+        mapping,
+        options,
+        &options_checked,
+        &rows,
+    );
+    let added: Vec<String> = stored["added"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|f| f.as_str().map(str::to_owned))
+        .collect();
     let existed = stored["existed"] == true;
     if options_checked.enabled {
         let queued = if existed && stored["enabled"] == true {
             enable::refresh_plans(table_oid);
-            if added.is_empty() { 0 } else { first_sync::queue(entity_type, Some(&added)) }
+            if added.is_empty() {
+                0
+            } else {
+                first_sync::queue(entity_type, Some(&added))
+            }
         } else {
-            return format!("{} fields of {entity_type} mapped; {}", rows.len(), enable::enable(entity_type));
+            return format!(
+                "{} fields of {entity_type} mapped; {}",
+                rows.len(),
+                enable::enable(entity_type)
+            );
         };
-        return format!("{} fields of {entity_type} mapped; {queued} rows queued for the first sync of new fields", rows.len());
+        return format!(
+            "{} fields of {entity_type} mapped; {queued} rows queued for the first sync of new fields",
+            rows.len()
+        );
     }
-    format!("{} fields of {entity_type} mapped; call hubspot.enable('{entity_type}') to start", rows.len())
+    format!(
+        "{} fields of {entity_type} mapped; call hubspot.enable('{entity_type}') to start",
+        rows.len()
+    )
 }
 
 fn object_name(object: &str) -> String {
@@ -78,7 +117,9 @@ fn object_name(object: &str) -> String {
             return name.to_owned();
         }
     }
-    let custom = object.strip_prefix("2-").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    let custom = object
+        .strip_prefix("2-")
+        .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
     if !custom {
         invalid(
             format!("hubspot_object \"{object}\" is not an object type"),
@@ -89,12 +130,21 @@ fn object_name(object: &str) -> String {
 }
 
 fn fault(faults: &mut Vec<MappingFault>, field: &str, problem: String, mend: impl Into<String>) {
-    faults.push(MappingFault { field: field.to_owned(), problem, mend: mend.into() });
+    faults.push(MappingFault {
+        field: field.to_owned(),
+        problem,
+        mend: mend.into(),
+    });
 }
 
 fn field_row(field: &FieldMapping, table: &Table, faults: &mut Vec<MappingFault>) -> Option<Json> {
     let Some(column) = table.column(&field.column) else {
-        fault(faults, &field.field, format!("{} has no column \"{}\"", table.name, field.column), table.suggestion(&field.column));
+        fault(
+            faults,
+            &field.field,
+            format!("{} has no column \"{}\"", table.name, field.column),
+            table.suggestion(&field.column),
+        );
         return None;
     };
     let kind = match (&field.path, column.is_json()) {
@@ -103,7 +153,10 @@ fn field_row(field: &FieldMapping, table: &Table, faults: &mut Vec<MappingFault>
             fault(
                 faults,
                 &field.field,
-                format!("warp_field_path needs a jsonb column, \"{}\" is {}", column.name, column.type_name),
+                format!(
+                    "warp_field_path needs a jsonb column, \"{}\" is {}",
+                    column.name, column.type_name
+                ),
                 "leave warp_field_path out, or name a jsonb column",
             );
             return None;
@@ -114,7 +167,10 @@ fn field_row(field: &FieldMapping, table: &Table, faults: &mut Vec<MappingFault>
                 fault(
                     faults,
                     &field.field,
-                    format!("column \"{}\" of type {} cannot be mapped whole", column.name, column.type_name),
+                    format!(
+                        "column \"{}\" of type {} cannot be mapped whole",
+                        column.name, column.type_name
+                    ),
                     "for json use warp_field_path; otherwise map a text, number, boolean, date, timestamp, enum, uuid or text[] column",
                 );
                 return None;
@@ -134,19 +190,28 @@ fn field_row(field: &FieldMapping, table: &Table, faults: &mut Vec<MappingFault>
             Some(t) if t.kind() != kind => fault(
                 faults,
                 &field.field,
-                format!("transform {name} needs a {} column, \"{}\" is {}", t.kind().name(), column.name, column.type_name),
+                format!(
+                    "transform {name} needs a {} column, \"{}\" is {}",
+                    t.kind().name(),
+                    column.name,
+                    column.type_name
+                ),
                 "change the column or the transform",
             ),
             Some(_) => {}
             None if registered(name) => {}
             None => {
                 let known: Vec<&str> = Transform::ALL.iter().map(|t| t.name()).collect();
-                let near = nearest(name, known.iter().copied()).map_or_else(String::new, |n| format!("did you mean {n}? "));
+                let near =
+                    nearest(name, known.iter().copied()).map_or_else(String::new, |n| format!("did you mean {n}? "));
                 fault(
                     faults,
                     &field.field,
                     format!("there is no transform \"{name}\""),
-                    format!("{near}built in are {}; hubspot.register_transform adds one", known.join(", ")),
+                    format!(
+                        "{near}built in are {}; hubspot.register_transform adds one",
+                        known.join(", ")
+                    ),
                 );
             }
         }
@@ -161,7 +226,11 @@ fn field_row(field: &FieldMapping, table: &Table, faults: &mut Vec<MappingFault>
 }
 
 fn registered(name: &str) -> bool {
-    spi::call_text("SELECT 'yes' FROM hubspot.transform WHERE name = $1::json->>'n'", &json!({"n": name})).is_some()
+    spi::call_text(
+        "SELECT 'yes' FROM hubspot.transform WHERE name = $1::json->>'n'",
+        &json!({"n": name}),
+    )
+    .is_some()
 }
 
 fn check_options(options: &Json, fields: &[FieldMapping], table: &Table, faults: &mut Vec<MappingFault>) -> Options {
@@ -169,7 +238,12 @@ fn check_options(options: &Json, fields: &[FieldMapping], table: &Table, faults:
     let given = match options {
         Json::Object(given) => given,
         _ => {
-            fault(faults, "options", "is not a JSON object".into(), "pass an object such as {\"match\": …}");
+            fault(
+                faults,
+                "options",
+                "is not a JSON object".into(),
+                "pass an object such as {\"match\": …}",
+            );
             &empty
         }
     };
@@ -185,7 +259,12 @@ fn check_options(options: &Json, fields: &[FieldMapping], table: &Table, faults:
             None => allowed[0].to_owned(),
             Some(Json::String(s)) if allowed.contains(&s.as_str()) => s.clone(),
             Some(_) => {
-                fault(faults, "options", format!("{key} is not one of {}", allowed.join(", ")), format!("leave it out for {}", allowed[0]));
+                fault(
+                    faults,
+                    "options",
+                    format!("{key} is not one of {}", allowed.join(", ")),
+                    format!("leave it out for {}", allowed[0]),
+                );
                 allowed[0].to_owned()
             }
         }
@@ -195,7 +274,12 @@ fn check_options(options: &Json, fields: &[FieldMapping], table: &Table, faults:
     let on_hubspot_delete = one_of("on_hubspot_delete", &["keep"]);
     let key_columns: Vec<String> = match given.get("key_columns") {
         None => table.primary_key.clone(),
-        Some(list) => list.as_array().into_iter().flatten().filter_map(|c| c.as_str().map(str::to_owned)).collect(),
+        Some(list) => list
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|c| c.as_str().map(str::to_owned))
+            .collect(),
     };
     if key_columns.is_empty() {
         fault(
@@ -208,14 +292,24 @@ fn check_options(options: &Json, fields: &[FieldMapping], table: &Table, faults:
     let updated_at_column = given.get("updated_at_column").and_then(Json::as_str).map(str::to_owned);
     for column in key_columns.iter().chain(&updated_at_column) {
         if table.column(column).is_none() {
-            fault(faults, "options", format!("{} has no column \"{column}\"", table.name), table.suggestion(column));
+            fault(
+                faults,
+                "options",
+                format!("{} has no column \"{column}\"", table.name),
+                table.suggestion(column),
+            );
         }
     }
     let enabled = match given.get("enabled") {
         None => true,
         Some(Json::Bool(b)) => *b,
         Some(_) => {
-            fault(faults, "options", "enabled is neither true nor false".into(), "leave it out for true");
+            fault(
+                faults,
+                "options",
+                "enabled is neither true nor false".into(),
+                "leave it out for true",
+            );
             true
         }
     };
@@ -244,7 +338,10 @@ fn match_option(
             .iter()
             .filter(|f| f.direction == Direction::WarpToHubspot && f.path.is_none())
             .find(|f| table.unique_columns.contains(&f.column));
-        return (found.map(|f| f.field.clone()), found.map(|f| f.hubspot_property.clone()));
+        return (
+            found.map(|f| f.field.clone()),
+            found.map(|f| f.hubspot_property.clone()),
+        );
     };
     let name = given["field"].as_str();
     let Some(field) = name.and_then(|name| fields.iter().find(|f| f.field == name)) else {

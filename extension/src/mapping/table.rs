@@ -51,9 +51,15 @@ impl Table {
     pub fn describe(oid: pg_sys::Oid) -> Table {
         // SAFETY: a plain C call; inside a SECURITY DEFINER function it gives the role that called it.
         let caller = unsafe { pg_sys::GetOuterUserId() };
-        let found = spi::call(DESCRIBE, &json!({"oid": oid.to_u32().to_string(), "role": caller.to_u32().to_string()}));
+        let found = spi::call(
+            DESCRIBE,
+            &json!({"oid": oid.to_u32().to_string(), "role": caller.to_u32().to_string()}),
+        );
         let Ok(table) = serde_json::from_value::<Table>(found) else {
-            unknown("the source table does not exist".into(), "name an existing table, with its schema");
+            unknown(
+                "the source table does not exist".into(),
+                "name an existing table, with its schema",
+            );
         };
         if !matches!(table.kind.as_str(), "r" | "p") {
             invalid(
@@ -79,7 +85,15 @@ impl Table {
     pub fn suggestion(&self, name: &str) -> String {
         match nearest(name, self.columns.iter().map(|c| c.name.as_str())) {
             Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("columns of {} are: {}", self.name, self.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")),
+            None => format!(
+                "columns of {} are: {}",
+                self.name,
+                self.columns
+                    .iter()
+                    .map(|c| c.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
         }
     }
 }

@@ -51,9 +51,14 @@ struct Change {
 
 /// Takes over at most `max` captured rows; gives how many there were.
 pub fn absorb(max: i64) -> i64 {
-    spi::run("SELECT pg_advisory_xact_lock(1213418579, 12) WHERE $1::text IS NOT NULL", &json!({}));
-    let changes: Vec<Change> =
-        spi::rows(TAKE, &json!({"max": max})).into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect();
+    spi::run(
+        "SELECT pg_advisory_xact_lock(1213418579, 12) WHERE $1::text IS NOT NULL",
+        &json!({}),
+    );
+    let changes: Vec<Change> = spi::rows(TAKE, &json!({"max": max}))
+        .into_iter()
+        .filter_map(|row| serde_json::from_value(row).ok())
+        .collect();
     let count = changes.len() as i64;
     // A key change and a truncate rename and end links: what came before them must be settled first.
     let mut page = Vec::new();
@@ -102,7 +107,11 @@ fn settle(changes: Vec<Change>) {
     let wanted: Vec<Json> = changes
         .iter()
         .filter(|c| catalog.mappings.contains_key(&c.mapping_id))
-        .filter_map(|c| c.key.as_ref().map(|key| json!({"mapping_id": c.mapping_id, "key": key})))
+        .filter_map(|c| {
+            c.key
+                .as_ref()
+                .map(|key| json!({"mapping_id": c.mapping_id, "key": key}))
+        })
         .collect();
     let mut links: HashMap<(i32, String), i64> = HashMap::new();
     for row in spi::rows(LINKS, &Json::Array(wanted)) {
@@ -112,13 +121,20 @@ fn settle(changes: Vec<Change>) {
     }
     let mut ids: Vec<i64> = links.values().copied().collect();
     ids.sort_unstable();
-    let edits = changes.iter().filter_map(|c| c.changes.as_ref()).map(Map::len).sum::<usize>();
+    let edits = changes
+        .iter()
+        .filter_map(|c| c.changes.as_ref())
+        .map(Map::len)
+        .sum::<usize>();
     let mut ledger = ledger_ids(edits);
     let mut book = Book::open(catalog, &ids, super::now_us());
     let (offset, now) = (book.catalog.clock_offset, book.now);
     for change in &changes {
         let Some(key) = &change.key else { continue };
-        let Some(record) = links.get(&(change.mapping_id, key.clone())).and_then(|id| book.records.get_mut(id)) else {
+        let Some(record) = links
+            .get(&(change.mapping_id, key.clone()))
+            .and_then(|id| book.records.get_mut(id))
+        else {
             continue;
         };
         if change.op == "D" {
@@ -127,7 +143,11 @@ fn settle(changes: Vec<Change>) {
         }
         if record.status == "deleted_here" || (change.op == "I" && record.status == "parked") {
             // The key came back: the record is met anew.
-            record.status = if record.hubspot_id.is_some() { "linked".into() } else { "new".into() };
+            record.status = if record.hubspot_id.is_some() {
+                "linked".into()
+            } else {
+                "new".into()
+            };
             record.contacted = false;
             record.message = None;
             record.touch_link();
@@ -137,7 +157,9 @@ fn settle(changes: Vec<Change>) {
             know_all_fields(record, &mapping, change.at_us);
         }
         for (name, pair) in change.changes.iter().flatten() {
-            let Some(field) = mapping.field(name).cloned() else { continue };
+            let Some(field) = mapping.field(name).cloned() else {
+                continue;
+            };
             if field.sync_direction == Direction::None {
                 continue;
             }

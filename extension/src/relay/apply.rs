@@ -44,7 +44,9 @@ impl Event {
 
     /// `propertyChange`, `deletion`, … without the object's name.
     fn what(&self) -> String {
-        self.text("subscriptionType").and_then(|t| t.split('.').nth(1).map(str::to_owned)).unwrap_or_default()
+        self.text("subscriptionType")
+            .and_then(|t| t.split('.').nth(1).map(str::to_owned))
+            .unwrap_or_default()
     }
 
     /// HubSpot says that this app wrote it.
@@ -62,11 +64,16 @@ type Verdict = (&'static str, Option<String>);
 /// See the contract.
 pub fn apply(max_events: i32) -> Json {
     // Events of one field must be taken in order: one call at a time applies.
-    spi::run("SELECT pg_advisory_xact_lock(1213418579, 13) WHERE $1::text IS NOT NULL", &json!({}));
+    spi::run(
+        "SELECT pg_advisory_xact_lock(1213418579, 13) WHERE $1::text IS NOT NULL",
+        &json!({}),
+    );
     super::absorb_all();
     let max = max_events.clamp(1, 10_000);
-    let events: Vec<Event> =
-        spi::rows(NEXT, &json!({"max": max})).into_iter().filter_map(|e| serde_json::from_value(e).ok()).collect();
+    let events: Vec<Event> = spi::rows(NEXT, &json!({"max": max}))
+        .into_iter()
+        .filter_map(|e| serde_json::from_value(e).ok())
+        .collect();
     let mut ids: Vec<i64> = events.iter().flat_map(|e| e.links.iter().flatten().copied()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -80,7 +87,10 @@ pub fn apply(max_events: i32) -> Json {
     for event in &events {
         for link in event.links.iter().flatten() {
             if written.busy.contains(link) {
-                verdicts.insert(event.id, ("pending", Some("the row is locked or has moved: offered again".into())));
+                verdicts.insert(
+                    event.id,
+                    ("pending", Some("the row is locked or has moved: offered again".into())),
+                );
             } else if let Some(reason) = written.refused.get(link) {
                 verdicts.insert(event.id, ("failed", Some("the table refused the row".into())));
                 refuse(event, *link, reason);
@@ -101,7 +111,12 @@ pub fn apply(max_events: i32) -> Json {
 
 fn one(book: &mut Book, event: &Event) -> Verdict {
     let (offset, now) = (book.catalog.clock_offset, book.now);
-    if !book.catalog.mappings.values().any(|m| Some(&m.hubspot_object) == event.object.as_ref()) {
+    if !book
+        .catalog
+        .mappings
+        .values()
+        .any(|m| Some(&m.hubspot_object) == event.object.as_ref())
+    {
         return ("skipped", Some("this object type is not mapped".into()));
     }
     let links: Vec<i64> = event.links.iter().flatten().copied().collect();
@@ -111,7 +126,9 @@ fn one(book: &mut Book, event: &Event) -> Verdict {
     let what = event.what();
     let mut verdict: Verdict = ("skipped", Some(format!("{what} events change nothing here")));
     for link in links {
-        let Some(record) = book.records.get_mut(&link) else { continue };
+        let Some(record) = book.records.get_mut(&link) else {
+            continue;
+        };
         match what.as_str() {
             "propertyChange" => {
                 let Some(property) = event.text("propertyName") else {
@@ -173,12 +190,20 @@ fn one(book: &mut Book, event: &Event) -> Verdict {
 
 /// The table refused HubSpot's value (a constraint, a trigger): on record, with the table's own words.
 fn refuse(event: &Event, link: i64, reason: &str) {
-    let Some(property) = event.text("propertyName") else { return };
+    let Some(property) = event.text("propertyName") else {
+        return;
+    };
     let mut book = Book::open(Catalog::load(), &[link], now_us());
     if let Some(record) = book.records.get_mut(&link)
         && let Some(field) = record.mapping.by_property(&property).cloned()
     {
-        record.fail(Some(&field), "inbound", "row", reason, json!({"value": event.text("propertyValue")}));
+        record.fail(
+            Some(&field),
+            "inbound",
+            "row",
+            reason,
+            json!({"value": event.text("propertyValue")}),
+        );
     }
     book.flush();
 }

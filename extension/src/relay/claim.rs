@@ -40,11 +40,13 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
     }
     absorb(super::absorb::PAGE);
     let max = max_records.clamp(1, 10_000);
-    let claimed: BTreeMap<i64, (i64, i64)> =
-        spi::rows(CLAIM, &json!({"relay": relay_id, "max": max, "lease_ms": lease_ms.max(1000)}))
-            .iter()
-            .filter_map(|row| Some((row[0].as_i64()?, (row[1].as_i64()?, row[2].as_i64()?))))
-            .collect();
+    let claimed: BTreeMap<i64, (i64, i64)> = spi::rows(
+        CLAIM,
+        &json!({"relay": relay_id, "max": max, "lease_ms": lease_ms.max(1000)}),
+    )
+    .iter()
+    .filter_map(|row| Some((row[0].as_i64()?, (row[1].as_i64()?, row[2].as_i64()?))))
+    .collect();
     let ids: Vec<i64> = claimed.keys().copied().collect();
     let mut book = Book::open(Catalog::load(), &ids, now_us());
     identify(&mut book);
@@ -53,14 +55,19 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
     for record in book.records.values_mut() {
         record.queue = Queue::Keep;
         if !record.mapping.enabled {
-            record.queue = Queue::Retry { delay_ms: 60_000, spent: false };
+            record.queue = Queue::Retry {
+                delay_ms: 60_000,
+                spent: false,
+            };
             continue;
         }
         if !record.needs_delivery() {
             record.queue = Queue::Finish;
             continue;
         }
-        let Some((token, attempt)) = claimed.get(&record.link_id) else { continue };
+        let Some((token, attempt)) = claimed.get(&record.link_id) else {
+            continue;
+        };
         claims.push(describe(record, *token, *attempt, now - i64::from(cache_ttl_ms) * 1000));
     }
     book.flush();
@@ -71,13 +78,25 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
 /// Finds out, for records not linked yet, the HubSpot id their row holds or the value that identifies them.
 fn identify(book: &mut Book) {
     let mut by_mapping: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
-    for record in book.records.values().filter(|r| r.hubspot_id.is_none() && r.status == "new") {
+    for record in book
+        .records
+        .values()
+        .filter(|r| r.hubspot_id.is_none() && r.status == "new")
+    {
         by_mapping.entry(record.mapping.id).or_default().push(record.link_id);
     }
     for (mapping_id, links) in by_mapping {
-        let Some(mapping) = book.catalog.mappings.get(&mapping_id).cloned() else { continue };
-        let Some(id_field) = mapping.id_field().cloned() else { continue };
-        let keys: Vec<String> = links.iter().filter_map(|id| book.records.get(id)).map(|r| r.key.clone()).collect();
+        let Some(mapping) = book.catalog.mappings.get(&mapping_id).cloned() else {
+            continue;
+        };
+        let Some(id_field) = mapping.id_field().cloned() else {
+            continue;
+        };
+        let keys: Vec<String> = links
+            .iter()
+            .filter_map(|id| book.records.get(id))
+            .map(|r| r.key.clone())
+            .collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let rows = read_rows(&mapping, &keys, std::slice::from_ref(&id_field), false);
         let held: Vec<(i64, String)> = links
@@ -92,7 +111,12 @@ fn identify(book: &mut Book) {
                 record.hubspot_id = Some(hubspot_id.clone());
                 record.status = "linked".into();
                 record.touch_link();
-                record.log(None, "SYNC", "linked", json!({"detail": "by the id the row holds", "hubspot_value": hubspot_id}));
+                record.log(
+                    None,
+                    "SYNC",
+                    "linked",
+                    json!({"detail": "by the id the row holds", "hubspot_value": hubspot_id}),
+                );
             }
         }
     }
@@ -120,14 +144,22 @@ fn unclaimed(mapping_id: i32, held: Vec<(i64, String)>) -> Vec<(i64, String)> {
     .filter_map(|id| id.as_str().map(str::to_owned))
     .collect();
     let mut seen = std::collections::BTreeSet::new();
-    held.into_iter().filter(|(_, id)| !taken.contains(id) && seen.insert(id.clone())).collect()
+    held.into_iter()
+        .filter(|(_, id)| !taken.contains(id) && seen.insert(id.clone()))
+        .collect()
 }
 
 /// The value of the mapping's match field, in HubSpot's form.
 pub fn match_value(record: &Record) -> Option<String> {
-    let field: &Rc<Field> = record.mapping.match_field.as_deref().and_then(|name| record.mapping.field(name))?;
+    let field: &Rc<Field> = record
+        .mapping
+        .match_field
+        .as_deref()
+        .and_then(|name| record.mapping.field(name))?;
     let entry = record.fields.get(&field.id)?;
-    crate::convert::to_hubspot(field, &entry.state.row).ok().filter(|text| !text.is_empty())
+    crate::convert::to_hubspot(field, &entry.state.row)
+        .ok()
+        .filter(|text| !text.is_empty())
 }
 
 /// The claim's document; also notes the generations the claim was made at.

@@ -44,7 +44,10 @@ fn yes() -> bool {
 /// See the contract.
 pub fn complete(relay_id: &str, results: &Json) -> Json {
     let answers: Vec<Answer> = parse("results", results);
-    let claims: Vec<(i64, i64)> = answers.iter().filter_map(|a| Some((a.claim.parse().ok()?, a.token))).collect();
+    let claims: Vec<(i64, i64)> = answers
+        .iter()
+        .filter_map(|a| Some((a.claim.parse().ok()?, a.token)))
+        .collect();
     let ids: Vec<i64> = claims.iter().map(|c| c.0).collect();
     let mut book = Book::open(Catalog::load(), &ids, now_us());
     let held = held_claims(relay_id, &claims);
@@ -73,13 +76,20 @@ pub fn complete(relay_id: &str, results: &Json) -> Json {
 }
 
 fn in_flight(record: &Record) -> Vec<Rc<Field>> {
-    record.fields.values().filter(|e| e.state.in_flight.is_some()).map(|e| e.field.clone()).collect()
+    record
+        .fields
+        .values()
+        .filter(|e| e.state.in_flight.is_some())
+        .map(|e| e.field.clone())
+        .collect()
 }
 
 fn landed(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
     let at = answer.updated_at_ms * 1000;
     for field in in_flight(record) {
-        let Some(flight) = record.entry(&field).state.in_flight.clone() else { continue };
+        let Some(flight) = record.entry(&field).state.in_flight.clone() else {
+            continue;
+        };
         let returned = answer.properties.get(&field.hubspot_property);
         // What HubSpot returned is what it holds; a form we cannot read back counts as what was sent.
         let value = match returned {
@@ -128,8 +138,16 @@ fn retry(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
             record.event(&field, offset, now, |state, _, out| state.forget_in_flight(out));
         }
     }
-    record.queue = Queue::Retry { delay_ms: answer.delay_ms.max(0), spent: answer.spent };
-    record.log(None, "SYNC", "retry", json!({"detail": answer.message.as_deref().or(answer.kind.as_deref())}));
+    record.queue = Queue::Retry {
+        delay_ms: answer.delay_ms.max(0),
+        spent: answer.spent,
+    };
+    record.log(
+        None,
+        "SYNC",
+        "retry",
+        json!({"detail": answer.message.as_deref().or(answer.kind.as_deref())}),
+    );
 }
 
 fn missing(record: &mut Record, offset: i64, now: i64) {
@@ -147,16 +165,32 @@ fn missing(record: &mut Record, offset: i64, now: i64) {
 fn refused(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
     let kind = answer.kind.as_deref().unwrap_or("invalid");
     let message = answer.message.as_deref().unwrap_or("HubSpot gave no reason");
-    let culprit = answer.property.as_deref().and_then(|p| record.mapping.by_property(p)).cloned();
+    let culprit = answer
+        .property
+        .as_deref()
+        .and_then(|p| record.mapping.by_property(p))
+        .cloned();
     let flying = in_flight(record);
     if flying.is_empty() {
-        record.fail(None, "outbound", kind, message, json!({"http_status": answer.http_status}));
-        record.status = if record.hubspot_id.is_some() { "linked".into() } else { "parked".into() };
+        record.fail(
+            None,
+            "outbound",
+            kind,
+            message,
+            json!({"http_status": answer.http_status}),
+        );
+        record.status = if record.hubspot_id.is_some() {
+            "linked".into()
+        } else {
+            "parked".into()
+        };
         record.touch_link();
     }
     let named = culprit.as_ref().is_some_and(|c| flying.iter().any(|f| f.id == c.id));
     for field in flying {
-        let Some(flight) = record.entry(&field).state.in_flight.clone() else { continue };
+        let Some(flight) = record.entry(&field).state.in_flight.clone() else {
+            continue;
+        };
         if named && culprit.as_ref().is_some_and(|c| c.id != field.id) {
             record.event(&field, offset, now, |state, _, out| state.forget_in_flight(out));
             continue;
@@ -196,7 +230,11 @@ fn measure_clock(answers: &[Answer]) {
     let round_trip = answer.answered_at_ms - answer.sent_at_ms;
     let middle = answer.sent_at_ms + round_trip / 2;
     let offset = answer.updated_at_ms - middle;
-    let known = if offset.abs() <= round_trip.max(500) { 0 } else { offset * 1000 };
+    let known = if offset.abs() <= round_trip.max(500) {
+        0
+    } else {
+        offset * 1000
+    };
     spi::run(
         "UPDATE hubspot.binding SET clock_offset_us = ($1::json->>'o')::bigint WHERE clock_offset_us <> ($1::json->>'o')::bigint",
         &json!({"o": known}),

@@ -33,12 +33,15 @@ struct Reported {
     value: Option<String>,
     timestamp_ms: i64,
     #[serde(default)]
-    own: bool,
+    own: Option<bool>,
 }
 
 /// Claims that still hold: link to token.
 pub fn held_claims(relay_id: &str, claims: &[(i64, i64)]) -> BTreeSet<i64> {
-    let rows: Vec<Json> = claims.iter().map(|(link, token)| json!({"link_id": link, "token": token})).collect();
+    let rows: Vec<Json> = claims
+        .iter()
+        .map(|(link, token)| json!({"link_id": link, "token": token}))
+        .collect();
     spi::rows(
         r#"SELECT json_agg(q.link_id)::text FROM json_to_recordset($1::json->'rows') AS v (link_id bigint, token bigint)
            JOIN hubspot.queue q ON q.link_id = v.link_id AND q.token = v.token AND q.claimed_by = $1::json->>'relay'"#,
@@ -53,8 +56,10 @@ pub fn held_claims(relay_id: &str, claims: &[(i64, i64)]) -> BTreeSet<i64> {
 pub fn decide(relay_id: &str, observations: &Json) -> Json {
     let observations: Vec<Observation> = parse("observations", observations);
     absorb(super::absorb::PAGE);
-    let claims: Vec<(i64, i64)> =
-        observations.iter().filter_map(|o| Some((o.claim.parse().ok()?, o.token))).collect();
+    let claims: Vec<(i64, i64)> = observations
+        .iter()
+        .filter_map(|o| Some((o.claim.parse().ok()?, o.token)))
+        .collect();
     let ids: Vec<i64> = claims.iter().map(|c| c.0).collect();
     let mut book = Book::open(Catalog::load(), &ids, now_us());
     let held = held_claims(relay_id, &claims);
@@ -83,7 +88,12 @@ pub fn decide(relay_id: &str, observations: &Json) -> Json {
         }
     }
     let written = book.write_rows();
-    for (link, delay_ms) in written.busy.iter().map(|l| (l, 50)).chain(written.refused.keys().map(|l| (l, 60_000))) {
+    for (link, delay_ms) in written
+        .busy
+        .iter()
+        .map(|l| (l, 50))
+        .chain(written.refused.keys().map(|l| (l, 60_000)))
+    {
         writes.remove(link);
         settled.push(json!(link.to_string()));
         release(*link, delay_ms);
@@ -128,8 +138,12 @@ fn adopt(book: &mut Book, observations: &[Observation]) {
     .filter_map(Json::as_i64)
     .collect();
     for new in &news {
-        let (Some(link), Some(id)) = (new["link_id"].as_i64(), new["hubspot_id"].as_str()) else { continue };
-        let Some(record) = book.records.get_mut(&link) else { continue };
+        let (Some(link), Some(id)) = (new["link_id"].as_i64(), new["hubspot_id"].as_str()) else {
+            continue;
+        };
+        let Some(record) = book.records.get_mut(&link) else {
+            continue;
+        };
         if taken.contains(&link) {
             record.status = "parked".into();
             record.touch_link();
@@ -137,7 +151,11 @@ fn adopt(book: &mut Book, observations: &[Observation]) {
             record.fail(None, "outbound", "unlinked", message, json!({"value": id}));
             continue;
         }
-        let how = if record.hubspot_id.is_none() { "by the match property" } else { "HubSpot merged the record into another" };
+        let how = if record.hubspot_id.is_none() {
+            "by the match property"
+        } else {
+            "HubSpot merged the record into another"
+        };
         record.hubspot_id = Some(id.to_owned());
         record.status = "linked".into();
         record.write_id_back = true;
@@ -196,7 +214,12 @@ fn one(record: &mut Record, seen: &Observation, offset: i64, now: i64) -> Next {
 
 /// The fields with something to deliver.
 fn waiting(record: &Record) -> Vec<Rc<Field>> {
-    record.fields.values().filter(|e| e.state.needs_delivery()).map(|e| e.field.clone()).collect()
+    record
+        .fields
+        .values()
+        .filter(|e| e.state.needs_delivery())
+        .map(|e| e.field.clone())
+        .collect()
 }
 
 fn decide_field(
@@ -207,7 +230,10 @@ fn decide_field(
     offset: i64,
     now: i64,
 ) -> Decision {
-    let current = seen.properties.get(&field.hubspot_property).map(|v| convert::from_hubspot(field, v.as_str()));
+    let current = seen
+        .properties
+        .get(&field.hubspot_property)
+        .map(|v| convert::from_hubspot(field, v.as_str()));
     let generation = record.entry(field).claim_generation.unwrap_or(-1);
     record.event(field, offset, now, |state, policy, out| {
         let observation = match (versions.get(&field.id), &current) {
@@ -227,16 +253,32 @@ fn remember(record: &mut Record, seen: &Observation) -> BTreeMap<i32, Vec<Versio
     let fields: Vec<Rc<Field>> = record.mapping.fields.clone();
     for field in fields.iter().filter(|f| f.sync_direction != Direction::None) {
         if let Some(text) = seen.properties.get(&field.hubspot_property) {
-            let newest = seen.versions.as_ref().and_then(|v| v.get(&field.hubspot_property)).and_then(|h| h.iter().map(|v| v.timestamp_ms).max());
-            record.entry(field).note_remote(text.as_str().map(str::to_owned), newest.unwrap_or(0) * 1000, seen.read_at_ms * 1000);
+            let newest = seen
+                .versions
+                .as_ref()
+                .and_then(|v| v.get(&field.hubspot_property))
+                .and_then(|h| h.iter().map(|v| v.timestamp_ms).max());
+            record.entry(field).note_remote(
+                text.as_str().map(str::to_owned),
+                newest.unwrap_or(0) * 1000,
+                seen.read_at_ms * 1000,
+            );
         }
         let Some(all) = &seen.versions else { continue };
         let mut list = Vec::new();
         for reported in all.get(&field.hubspot_property).into_iter().flatten() {
             // A version that this field cannot hold is as if nobody had written it; the newest one is recorded.
             if let Ok(value) = convert::from_hubspot(field, reported.value.as_deref()) {
-                let source = if reported.own { Source::Own } else { Source::Foreign };
-                list.push(Version { value, at: reported.timestamp_ms * 1000, source });
+                let source = if reported.own == Some(true) {
+                    Source::Own
+                } else {
+                    Source::Foreign
+                };
+                list.push(Version {
+                    value,
+                    at: reported.timestamp_ms * 1000,
+                    source,
+                });
             }
         }
         versions.insert(field.id, list);
@@ -270,7 +312,8 @@ fn first_contact(record: &mut Record, versions: &BTreeMap<i32, Vec<Version>>, of
 fn create(record: &mut Record, token: i64, offset: i64, now: i64) -> Next {
     if record.mapping.on_create == "ignore" {
         record.status = "parked".into();
-        record.message = Some("HubSpot has no such record and the mapping does not create any (on_create ignore)".into());
+        record.message =
+            Some("HubSpot has no such record and the mapping does not create any (on_create ignore)".into());
         record.touch_link();
         return Next::Settled;
     }
@@ -322,7 +365,12 @@ fn convert_all(record: &mut Record, sends: Vec<(Rc<Field>, Value)>, offset: i64,
     for (field, value) in sends {
         match convert::to_hubspot(&field, &value) {
             Ok(text) => {
-                record.log(Some(&field), "SYNC", "sent", json!({"warp_value": value.as_deref(), "hubspot_value": text}));
+                record.log(
+                    Some(&field),
+                    "SYNC",
+                    "sent",
+                    json!({"warp_value": value.as_deref(), "hubspot_value": text}),
+                );
                 properties.insert(field.hubspot_property.clone(), json!(text));
             }
             Err(refused) => {
@@ -330,7 +378,13 @@ fn convert_all(record: &mut Record, sends: Vec<(Rc<Field>, Value)>, offset: i64,
                     let generation = state.generation;
                     state.refuse(generation, out);
                 });
-                record.fail(Some(&field), "outbound", "invalid", &refused.0, json!({"value": value.as_deref()}));
+                record.fail(
+                    Some(&field),
+                    "outbound",
+                    "invalid",
+                    &refused.0,
+                    json!({"value": value.as_deref()}),
+                );
             }
         }
     }

@@ -13,8 +13,8 @@ mod receive;
 use absorb::absorb;
 
 use crate::spi;
-use pgrx::prelude::*;
 use pgrx::JsonB;
+use pgrx::prelude::*;
 use serde_json::{Value as Json, json};
 
 /// A JSON array of objects of type `T`, or an error that says which argument is wrong.

@@ -13,7 +13,7 @@ use super::{Config, ConfigError};
 const PREFIX: &str = "HUBSPOT_RELAY_";
 
 /// Variables with the prefix that are not keys of the file: logging is set up before the file is read.
-const NOT_KEYS: [&str; 3] = ["HUBSPOT_RELAY_LOG", "HUBSPOT_RELAY_LOG_FORMAT", "HUBSPOT_RELAY_CONFIG"];
+const NOT_KEYS: [&str; 2] = ["HUBSPOT_RELAY_LOG", "HUBSPOT_RELAY_LOG_FORMAT"];
 
 /// How the text of an environment variable becomes a value of the file's type.
 #[derive(Clone, Copy)]

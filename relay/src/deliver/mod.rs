@@ -32,8 +32,8 @@ use crate::telemetry::event;
 
 /// How long a claim lasts: a read, a decision and a write with room to spare.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
-/// Records per claim: four full batches.
-const CLAIM_RECORDS: i32 = 400;
+/// Most records per claim: four full batches.
+const CLAIM_RECORDS: usize = 400;
 /// Rounds at a time. HubSpot's rate limit, not this, bounds the throughput; more would only let leases run out.
 const ROUNDS: usize = 3;
 /// Batches of one round in flight at a time: HubSpot answers 423 to more writers on one object type.
@@ -85,6 +85,26 @@ pub(crate) async fn run(context: Arc<Context>, listener: Listener, wake: Arc<Not
     listener.asleep().await;
 }
 
+/// How much may be under way at a time.
+#[derive(Debug, PartialEq, Eq)]
+struct Share {
+    rounds: usize,
+    records: usize,
+}
+
+impl Share {
+    /// What can be sent within a lease under this rate limit: a batch takes up to four requests (values, history twice,
+    /// write), and twenty seconds hold twice the limit. More would only let leases run out before the write.
+    fn of(limit: usize) -> Self {
+        let batches = (limit / 2).max(1);
+        let records = (batches * batch::BATCH).min(CLAIM_RECORDS);
+        Self {
+            rounds: (batches * batch::BATCH / records).clamp(1, ROUNDS),
+            records,
+        }
+    }
+}
+
 enum Next {
     Again,
     Sleep(Duration),
@@ -113,11 +133,12 @@ async fn step(context: &Arc<Context>, listener: &Listener, rounds: &mut JoinSet<
     if !paused.is_zero() {
         return Next::Sleep(paused.min(POLL));
     }
-    if rounds.len() >= ROUNDS {
+    let share = Share::of(context.client.limiter().limit());
+    if rounds.len() >= share.rounds {
         return Next::Sleep(POLL);
     }
     let started = Instant::now();
-    match claim(context).await {
+    match claim(context, share.records).await {
         Ok(claimed) if claimed.claims.is_empty() => {
             if listener.asleep().await {
                 // What was committed while we were awake woke nobody: look once more.
@@ -147,10 +168,11 @@ async fn step(context: &Arc<Context>, listener: &Listener, rounds: &mut JoinSet<
     }
 }
 
-async fn claim(context: &Context) -> Result<Claimed, DbError> {
+async fn claim(context: &Context, records: usize) -> Result<Claimed, DbError> {
+    let records = i32::try_from(records).unwrap_or(i32::MAX);
     let claimed = context
         .db
-        .claim(&context.relay_id, CLAIM_RECORDS, LEASE, context.cache_ttl)
+        .claim(&context.relay_id, records, LEASE, context.cache_ttl)
         .await?;
     context.metrics.claimed(claimed.claims.len());
     Ok(claimed)
@@ -166,5 +188,42 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         // The leases of its records expire and they are delivered by a later round.
         tracing::error!(event = event::TASK_FAILED, task = "round", %error, "a round of records ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_limit_takes_a_small_share() {
+        assert_eq!(
+            Share::of(100),
+            Share {
+                rounds: 3,
+                records: 400
+            }
+        );
+        assert_eq!(
+            Share::of(16),
+            Share {
+                rounds: 2,
+                records: 400
+            }
+        );
+        assert_eq!(
+            Share::of(5),
+            Share {
+                rounds: 1,
+                records: 200
+            }
+        );
+        assert_eq!(
+            Share::of(1),
+            Share {
+                rounds: 1,
+                records: 100
+            }
+        );
     }
 }

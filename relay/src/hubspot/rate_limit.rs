@@ -138,6 +138,11 @@ impl RateLimiter {
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
+    /// Requests in any ten seconds.
+    pub fn limit(&self) -> usize {
+        self.shared.lock().limit
+    }
+
     /// Changes the limit, as HubSpot's answers name it.
     pub fn set_limit(&self, limit: u32) {
         self.shared.lock().limit = limit.max(1) as usize;

@@ -83,7 +83,11 @@ impl FieldState {
             Observation::Value(value) => {
                 if self.same(value, &self.row) {
                     self.agree(out);
-                    out.push(Effect::Noted { note: Note::AlreadyEqual, value: (*value).clone(), at: 0 });
+                    out.push(Effect::Noted {
+                        note: Note::AlreadyEqual,
+                        value: (*value).clone(),
+                        at: 0,
+                    });
                 } else if policy.direction.receives() && !self.base.as_ref().is_some_and(|b| self.same(value, b)) {
                     // Neither ours nor what was agreed: who wrote it, and when?
                     return Decision::Read(Read::History);
@@ -95,10 +99,15 @@ impl FieldState {
         }
         if let Observation::History(versions) = seen
             && let Some(newest) = versions.iter().max_by_key(|v| v.at)
+            && newest.at >= self.own_at.max(self.seen_at)
             && self.same(&newest.value, &self.row)
         {
             self.agree(out);
-            out.push(Effect::Noted { note: Note::AlreadyEqual, value: newest.value.clone(), at: newest.at });
+            out.push(Effect::Noted {
+                note: Note::AlreadyEqual,
+                value: newest.value.clone(),
+                at: newest.at,
+            });
             return Decision::Settled;
         }
         self.in_flight = Some(InFlight {
@@ -116,10 +125,9 @@ impl FieldState {
         let mut ordered: Vec<&Version> = versions.iter().collect();
         ordered.sort_by_key(|v| v.at);
         if let Some(flight) = self.in_flight.clone() {
-            let landed = ordered
-                .iter()
-                .rev()
-                .find(|v| v.source == Source::Own && v.at > self.own_at && self.same(&v.value, &flight.value));
+            let landed = ordered.iter().rev().find(|v| {
+                v.source == Source::Own && self.may_be_in_flight(policy, v.at) && self.same(&v.value, &flight.value)
+            });
             match landed {
                 Some(v) => self.complete(policy, &flight.value, &v.value, v.at, flight.generation, out),
                 None => self.forget_in_flight(out),
@@ -136,7 +144,7 @@ impl FieldState {
         }
         let seen_at = self.seen_at;
         for v in ordered.iter().filter(|v| v.source == Source::Foreign && v.at > seen_at) {
-            let taken = self.inbound(policy, &v.value, v.at, Source::Foreign, out);
+            let taken = self.take_in(policy, &v.value, v.at, Source::Foreign, out);
             debug_assert_eq!(taken, Intake::Taken, "nothing is in flight here");
         }
     }

@@ -33,6 +33,24 @@ impl FieldState {
         source: Source,
         out: &mut Vec<Effect>,
     ) -> Intake {
+        let known = self.seen_at;
+        let intake = self.take_in(policy, value, at, source, out);
+        if self.seen_at > known && self.dirty && self.in_flight.is_none() && policy.direction.receives() {
+            // What a relay read before this was heard of is out of date.
+            self.generation += 1;
+        }
+        intake
+    }
+
+    /// [`FieldState::inbound`] for a version that a relay has just read.
+    pub(super) fn take_in(
+        &mut self,
+        policy: &Policy,
+        value: &Value,
+        at: i64,
+        source: Source,
+        out: &mut Vec<Effect>,
+    ) -> Intake {
         // An equal value alone is not enough to be ours (we write A, then B; a person sets A back: that is an edit);
         // value and instant of an acknowledged write are.
         let acknowledged = at == self.own_at && at != 0 && self.base.as_ref().is_some_and(|b| self.same(value, b));
@@ -45,7 +63,7 @@ impl FieldState {
 
     fn inbound_own(&mut self, policy: &Policy, value: &Value, at: i64, out: &mut Vec<Effect>) -> Intake {
         if let Some(f) = &self.in_flight
-            && at > self.own_at
+            && self.may_be_in_flight(policy, at)
         {
             if !self.same(value, &f.value) {
                 // Either HubSpot gave our value another form or an older write landed: the answer will tell.
@@ -54,34 +72,58 @@ impl FieldState {
             // The echo tells the outcome before the answer does.
             let (sent, generation) = (f.value.clone(), f.generation);
             self.complete(policy, &sent, value, at, generation, out);
-            out.push(Effect::Noted { note: Note::Echo, value: value.clone(), at });
+            out.push(Effect::Noted {
+                note: Note::Echo,
+                value: value.clone(),
+                at,
+            });
             return Intake::Taken;
         }
         let mut note = Note::Echo;
-        if at > self.own_at && at > self.seen_at {
+        if at > self.own_at {
             self.own_at = at;
-            if let Some(held) = &mut self.held {
-                held.buried = true;
-            }
-            if !self.same(value, &self.row) && policy.direction.sends() {
-                // A late write of ours has overwritten something newer.
-                self.dirty = true;
-                self.generation += 1;
-                note = Note::LateWrite;
+            if at > self.seen_at {
+                if let Some(held) = &mut self.held {
+                    held.buried = true;
+                }
+                if !self.same(value, &self.row) && policy.direction.sends() {
+                    // A late write of ours has overwritten something newer.
+                    self.dirty = true;
+                    self.generation += 1;
+                    note = Note::LateWrite;
+                }
             }
         }
-        out.push(Effect::Noted { note, value: value.clone(), at });
+        out.push(Effect::Noted {
+            note,
+            value: value.clone(),
+            at,
+        });
         Intake::Taken
+    }
+
+    /// Whether a version of ours of this instant can be the write in flight: newer than every write known to have landed,
+    /// and than every foreign edit taken into account, because those were before the write was sent.
+    pub(super) fn may_be_in_flight(&self, policy: &Policy, at: i64) -> bool {
+        at > self.own_at && (at > self.seen_at || !policy.direction.receives())
     }
 
     fn inbound_foreign(&mut self, policy: &Policy, value: &Value, at: i64, out: &mut Vec<Effect>) -> Intake {
         if at <= self.seen_at {
-            out.push(Effect::Noted { note: Note::Stale, value: value.clone(), at });
+            out.push(Effect::Noted {
+                note: Note::Stale,
+                value: value.clone(),
+                at,
+            });
             return Intake::Taken;
         }
         if !policy.direction.receives() {
             self.seen_at = at;
-            out.push(Effect::Noted { note: Note::SkippedByDirection, value: value.clone(), at });
+            out.push(Effect::Noted {
+                note: Note::SkippedByDirection,
+                value: value.clone(),
+                at,
+            });
             return Intake::Taken;
         }
         if self.in_flight.is_some() {
@@ -94,9 +136,18 @@ impl FieldState {
             // Made after what HubSpot last got from us: no conflict.
             self.write_row(value.clone(), at, false, out);
         } else if self.same(value, &self.row) {
-            // Both sides were given the same value: they agree, and nothing needs to be sent.
-            self.agree(out);
-            out.push(Effect::Noted { note: Note::AlreadyEqual, value: value.clone(), at });
+            if self.held.is_some() || self.warp_wins(policy, self.edited_at, at) == Some(false) {
+                // Both sides were given the same value: they agree, and nothing needs to be sent.
+                self.agree(out);
+            } else {
+                // Equal then, but perhaps not now: a newer foreign edit would lose to the row's. The next decision looks.
+                self.parked = false;
+            }
+            out.push(Effect::Noted {
+                note: Note::AlreadyEqual,
+                value: value.clone(),
+                at,
+            });
         } else {
             self.dispute(policy, value, at, false, out);
         }
@@ -106,7 +157,11 @@ impl FieldState {
     /// Our write landed over a foreign edit that we had not seen: a conflict found afterwards.
     fn buried(&mut self, policy: &Policy, value: &Value, at: i64, out: &mut Vec<Effect>) {
         if self.same(value, &self.row) {
-            out.push(Effect::Noted { note: Note::Buried, value: value.clone(), at });
+            out.push(Effect::Noted {
+                note: Note::Buried,
+                value: value.clone(),
+                at,
+            });
         } else {
             self.dispute(policy, value, at, true, out);
         }
@@ -114,9 +169,17 @@ impl FieldState {
 
     /// The row's value and HubSpot's `value` disagree: the policy picks.
     fn dispute(&mut self, policy: &Policy, value: &Value, at: i64, buried: bool, out: &mut Vec<Effect>) {
-        let edited_at = if buried && !self.dirty { self.own_edited_at } else { self.edited_at };
+        let edited_at = if buried && !self.dirty {
+            self.own_edited_at
+        } else {
+            self.edited_at
+        };
         if let Some(held) = &mut self.held {
-            *held = Held { hubspot_value: value.clone(), hubspot_at: at, buried };
+            *held = Held {
+                hubspot_value: value.clone(),
+                hubspot_at: at,
+                buried,
+            };
             out.push(Effect::ConflictUpdated {
                 warp_value: self.row.clone(),
                 warp_at: edited_at,
@@ -127,11 +190,23 @@ impl FieldState {
         }
         let wins = self.warp_wins(policy, edited_at, at);
         if self.origin == Side::Hubspot {
-            let note = if wins == Some(true) { Note::Buried } else { Note::RepairOvertaken };
-            out.push(Effect::Noted { note, value: value.clone(), at });
+            let note = if wins == Some(true) {
+                Note::Buried
+            } else {
+                Note::RepairOvertaken
+            };
+            out.push(Effect::Noted {
+                note,
+                value: value.clone(),
+                at,
+            });
         } else {
             out.push(Effect::Conflict {
-                kind: if self.base.is_none() { ConflictKind::InitialMismatch } else { ConflictKind::BothModified },
+                kind: if self.base.is_none() {
+                    ConflictKind::InitialMismatch
+                } else {
+                    ConflictKind::BothModified
+                },
                 warp_value: self.row.clone(),
                 warp_at: edited_at,
                 hubspot_value: value.clone(),
@@ -148,7 +223,11 @@ impl FieldState {
             }
             None => {
                 self.dirty = true;
-                self.held = Some(Held { hubspot_value: value.clone(), hubspot_at: at, buried });
+                self.held = Some(Held {
+                    hubspot_value: value.clone(),
+                    hubspot_at: at,
+                    buried,
+                });
             }
         }
     }
@@ -158,6 +237,7 @@ impl FieldState {
         self.dirty = false;
         self.parked = false;
         self.base = Some(self.row.clone());
+        self.own_edited_at = self.edited_at;
         if self.held.take().is_some() {
             out.push(Effect::ConflictSettled);
         }

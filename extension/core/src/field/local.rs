@@ -38,7 +38,10 @@ impl FieldState {
     /// The row must hold HubSpot's `value`, edited there at `at`. With `deliver`, HubSpot itself must be set back to it.
     pub(super) fn write_row(&mut self, value: Value, at: i64, deliver: bool, out: &mut Vec<Effect>) {
         if value != self.row {
-            out.push(Effect::WriteRow { value: value.clone(), at });
+            out.push(Effect::WriteRow {
+                value: value.clone(),
+                at,
+            });
         }
         self.row = value;
         self.edited_at = at;

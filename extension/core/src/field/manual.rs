@@ -14,7 +14,10 @@ impl FieldState {
             Winner::Value => {
                 if *value != self.row {
                     self.end_pending(EditEnd::Lost, out);
-                    out.push(Effect::WriteRow { value: value.clone(), at });
+                    out.push(Effect::WriteRow {
+                        value: value.clone(),
+                        at,
+                    });
                     self.row = value.clone();
                 }
                 self.decided_here(at);

@@ -21,6 +21,6 @@ mod outcome;
 mod state;
 
 pub use decide::{Decision, Observation, Read, Version};
-pub use effect::{ConflictKind, Effect, EditEnd, Note, Winner};
+pub use effect::{ConflictKind, EditEnd, Effect, Note, Winner};
 pub use inbound::{Intake, Source};
 pub use state::{FieldState, Held, InFlight, Policy, Side};

@@ -43,8 +43,10 @@ impl FieldState {
         if self.pending_edit == flight.edit {
             self.pending_edit = None;
         }
-        // Only when the row moved under the write is there anything left to deliver.
-        self.dirty = self.generation != generation && self.row != flight.value;
+        // Only when the row moved under the write is there anything left to deliver. Moved there and back, it is equal but
+        // edited later than what HubSpot got: a foreign edit in between is a conflict, so the next decision looks.
+        self.dirty = self.generation != generation
+            && (self.row != flight.value || (policy.direction.receives() && self.edited_at != flight.edited_at));
         if !self.dirty {
             self.end_pending(EditEnd::Delivered, out);
         }

@@ -48,7 +48,7 @@ COMMENT ON SEQUENCE hubspot.claim_token_seq IS 'Fencing tokens of claims. Privat
 
 CREATE TABLE hubspot.queue (
   link_id          bigint PRIMARY KEY REFERENCES hubspot.link ON DELETE CASCADE,
-  priority         smallint NOT NULL,
+  priority         smallint NOT NULL CONSTRAINT queue_priority_check CHECK (priority IN (0, 1)),
   waiting_since    timestamptz NOT NULL,
   due_at           timestamptz NOT NULL,
   attempts         int NOT NULL DEFAULT 0,

@@ -41,13 +41,16 @@ pub fn disable(entity_type: &str) -> String {
         "UPDATE hubspot.object_mapping SET enabled = false WHERE id = ($1::json->>'id')::int",
         &json!({"id": mapping.id}),
     );
+    refresh_plans(pg_sys::Oid::from(mapping.source_oid));
     format!("{entity_type} is disabled; changes made from now on are not captured")
 }
 
-/// Makes every backend load its capture plan for the table anew.
+/// Makes every backend load its capture plans anew once this transaction has committed.
 pub fn refresh_plans(table: pg_sys::Oid) {
-    // SAFETY: a plain C call that queues an invalidation message for the end of the transaction.
-    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) };
+    spi::run(
+        "SELECT hubspot.invalidate_plans(($1::json->>'table')::oid)",
+        &json!({"table": table.to_u32().to_string()}),
+    );
 }
 
 fn triggers(mapping_id: i32) -> [(String, &'static str); 2] {

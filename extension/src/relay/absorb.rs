@@ -1,6 +1,6 @@
 //! Taking over captured changes: from the append-only log into the fields' states and the ledger.
 //!
-//! One call at a time takes over (an advisory lock), in order of id: two changes of one row are always captured in the
+//! One call at a time takes over, in order of id: two changes of one row are always captured in the
 //! order of their commits, because the row's lock orders them. A change that commits late is simply taken over late.
 
 use crate::book::{Book, Record};

@@ -16,7 +16,8 @@ WITH page AS MATERIALIZED (
   WHERE status = 'pending' ORDER BY occurred_at, id LIMIT ($1::json->>'max')::int FOR UPDATE SKIP LOCKED)
 SELECT json_agg(json_build_object('id', p.id, 'event', p.event, 'at_us', p.occurred_at, 'object', p.hubspot_object,
   'links', (SELECT json_agg(l.id ORDER BY l.id) FROM hubspot.link l JOIN hubspot.object_mapping m ON m.id = l.mapping_id
-            WHERE m.hubspot_object = p.hubspot_object AND l.hubspot_id = p.hubspot_id)) ORDER BY p.occurred_at, p.id)::text
+            WHERE m.hubspot_object = p.hubspot_object AND l.hubspot_id = ANY (ARRAY[p.hubspot_id, p.event->>'primaryObjectId']
+              || ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(p.event->'mergedObjectIds') WHEN 'array' THEN p.event->'mergedObjectIds' ELSE '[]' END))))) ORDER BY p.occurred_at, p.id)::text
 FROM page p"#;
 
 const MARK: &str = r#"
@@ -63,41 +64,14 @@ type Verdict = (&'static str, Option<String>);
 
 /// See the contract.
 pub fn apply(max_events: i32) -> Json {
-    // Events of one field must be taken in order: one call at a time applies.
-    spi::run(
-        "SELECT pg_advisory_xact_lock(1213418579, 13) WHERE $1::text IS NOT NULL",
-        &json!({}),
-    );
     super::absorb_all();
     let max = max_events.clamp(1, 10_000);
     let events: Vec<Event> = spi::rows(NEXT, &json!({"max": max}))
         .into_iter()
         .filter_map(|e| serde_json::from_value(e).ok())
         .collect();
-    let mut ids: Vec<i64> = events.iter().flat_map(|e| e.links.iter().flatten().copied()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let mut book = Book::open(Catalog::load(), &ids, now_us());
-    let mut verdicts: BTreeMap<i64, Verdict> = BTreeMap::new();
-    for event in &events {
-        let verdict = one(&mut book, event);
-        verdicts.insert(event.id, verdict);
-    }
-    let written = book.write_rows();
-    for event in &events {
-        for link in event.links.iter().flatten() {
-            if written.busy.contains(link) {
-                verdicts.insert(
-                    event.id,
-                    ("pending", Some("the row is locked or has moved: offered again".into())),
-                );
-            } else if let Some(reason) = written.refused.get(link) {
-                verdicts.insert(event.id, ("failed", Some("the table refused the row".into())));
-                refuse(event, *link, reason);
-            }
-        }
-    }
-    book.flush();
+    let mut verdicts = BTreeMap::new();
+    page(&events.iter().collect::<Vec<_>>(), &mut verdicts);
     let marks: Vec<Json> = verdicts
         .iter()
         .map(|(id, (status, detail))| json!({"id": id, "status": status, "detail": detail}))
@@ -107,6 +81,50 @@ pub fn apply(max_events: i32) -> Json {
     let done = verdicts.len() - count("pending");
     json!({"applied": count("applied"), "skipped": count("skipped") + count("unmatched"), "failed": count("failed"),
            "waiting": count("waiting") + count("pending"), "more": events.len() == max as usize && done > 0})
+}
+
+/// Applies these events. Where a table refuses a row, that record's events are taken one by one, so that only the culprit
+/// fails.
+fn page(events: &[&Event], verdicts: &mut BTreeMap<i64, Verdict>) {
+    let mut ids: Vec<i64> = events.iter().flat_map(|e| e.links.iter().flatten().copied()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut book = Book::open(Catalog::load(), &ids, now_us());
+    for event in events {
+        let verdict = one(&mut book, event);
+        verdicts.insert(event.id, verdict);
+    }
+    let written = book.write_rows();
+    book.flush();
+    let touches = |event: &Event, hit: &dyn Fn(&i64) -> bool| event.links.iter().flatten().any(hit);
+    for event in events {
+        if touches(event, &|link| written.busy.contains(link)) {
+            verdicts.insert(
+                event.id,
+                ("pending", Some("the row is locked or has moved: offered again".into())),
+            );
+        }
+    }
+    let again: Vec<&Event> = events
+        .iter()
+        .filter(|e| touches(e, &|link| written.refused.contains_key(link)))
+        .copied()
+        .collect();
+    match again.as_slice() {
+        [] => {}
+        [only] if events.len() == 1 => {
+            verdicts.insert(only.id, ("failed", Some("the table refused the row".into())));
+            for (link, reason) in &written.refused {
+                super::refused_by_table(
+                    *link,
+                    only.text("propertyName").as_deref(),
+                    only.text("propertyValue"),
+                    reason,
+                );
+            }
+        }
+        several => several.iter().for_each(|event| page(&[event], verdicts)),
+    }
 }
 
 fn one(book: &mut Book, event: &Event) -> Verdict {
@@ -182,28 +200,45 @@ fn one(book: &mut Book, event: &Event) -> Verdict {
                 }
                 verdict = ("applied", None);
             }
+            "merge" => verdict = merged(book, link, event),
             _ => {}
         }
     }
     verdict
 }
 
-/// The table refused HubSpot's value (a constraint, a trigger): on record, with the table's own words.
-fn refuse(event: &Event, link: i64, reason: &str) {
-    let Some(property) = event.text("propertyName") else {
-        return;
+/// HubSpot merged records into one: the link follows to the surviving id, and both sides are compared again. When two
+/// rows were linked to records that are one now, a person has to say which row is the one.
+fn merged(book: &mut Book, link: i64, event: &Event) -> Verdict {
+    let Some(survivor) = event.text("newObjectId").or_else(|| event.text("primaryObjectId")) else {
+        return ("failed", Some("the event names no surviving record".into()));
     };
-    let mut book = Book::open(Catalog::load(), &[link], now_us());
-    if let Some(record) = book.records.get_mut(&link)
-        && let Some(field) = record.mapping.by_property(&property).cloned()
-    {
-        record.fail(
-            Some(&field),
-            "inbound",
-            "row",
-            reason,
-            json!({"value": event.text("propertyValue")}),
-        );
+    let mapping = book.records.get(&link).map(|r| r.mapping.id);
+    let taken = book.records.values().any(|r| {
+        r.link_id != link && Some(r.mapping.id) == mapping && r.hubspot_id.as_deref() == Some(survivor.as_str())
+    });
+    let Some(record) = book.records.get_mut(&link) else {
+        return ("skipped", None);
+    };
+    if taken {
+        record.status = "parked".into();
+        record.hubspot_id = None;
+        record.touch_link();
+        let message = "HubSpot merged this row's record with that of another row";
+        record.fail(None, "inbound", "unlinked", message, json!({"value": survivor}));
+        return ("applied", Some(message.into()));
     }
-    book.flush();
+    record.log(
+        None,
+        "HUBSPOT",
+        "merged",
+        json!({"hubspot_value": survivor, "edited_us": event.at_us}),
+    );
+    record.hubspot_id = Some(survivor);
+    record.status = "linked".into();
+    record.message = None;
+    record.contacted = false;
+    record.write_id_back = true;
+    record.touch_link();
+    ("applied", None)
 }

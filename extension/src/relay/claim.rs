@@ -29,7 +29,8 @@ const NEXT: &str = r#"
 SELECT json_build_object(
   'more', EXISTS (SELECT 1 FROM hubspot.capture) OR EXISTS (SELECT 1 FROM hubspot.queue WHERE claimed_by IS NULL AND due_at <= clock_timestamp()),
   'next_due_ms', (SELECT greatest(0, ceil(extract(epoch FROM min(d) - clock_timestamp()) * 1000))::bigint FROM (
-     SELECT min(due_at) AS d FROM hubspot.queue WHERE claimed_by IS NULL
+     SELECT min(due_at) AS d FROM hubspot.queue WHERE claimed_by IS NULL AND priority = 0
+     UNION ALL SELECT min(due_at) FROM hubspot.queue WHERE claimed_by IS NULL AND priority = 1
      UNION ALL SELECT min(lease_expires_at) FROM hubspot.queue WHERE claimed_by IS NOT NULL) x))::text
 WHERE $1::text IS NOT NULL"#;
 

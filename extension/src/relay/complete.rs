@@ -49,6 +49,7 @@ pub fn complete(relay_id: &str, results: &Json) -> Json {
         .filter_map(|a| Some((a.claim.parse().ok()?, a.token)))
         .collect();
     let ids: Vec<i64> = claims.iter().map(|c| c.0).collect();
+    super::one_at_a_time();
     let mut book = Book::open(Catalog::load(), &ids, now_us());
     let held = held_claims(relay_id, &claims);
     // An answer whose claim was taken over by another relay says nothing that this relay may store: the newer claim

@@ -99,6 +99,9 @@ pub fn decide(relay_id: &str, observations: &Json) -> Json {
         release(*link, delay_ms);
     }
     book.flush();
+    for (link, reason) in &written.refused {
+        super::refused_by_table(*link, None, None, reason);
+    }
     json!({"reads": reads, "writes": writes.into_values().collect::<Vec<_>>(), "settled": settled})
 }
 
@@ -293,8 +296,9 @@ fn first_contact(record: &mut Record, versions: &BTreeMap<i32, Vec<Version>>, of
         let history = versions.get(&field.id).cloned().unwrap_or_default();
         let newest = history.iter().max_by_key(|v| v.at).cloned();
         record.event(field, offset, now, |state, policy, out| {
-            if state.in_flight.is_some() {
-                // An earlier create whose answer was lost: the history tells whether it was ours.
+            if state.in_flight.is_some() || state.base.is_some() {
+                // An earlier create whose answer was lost, or a record that became another one by a merge or a restore:
+                // the history tells what is ours and what is new.
                 state.learn(policy, &history, out);
             }
             let (value, at) = newest.map_or((Value::NULL, 0), |v| (v.value, v.at));

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 /// Tries to write the ids again, a page at a time; gives how many records were looked at.
 pub fn write_ids() -> i64 {
+    super::one_at_a_time();
     let ids: Vec<i64> = spi::rows(
         r#"SELECT json_agg(id)::text FROM (SELECT id FROM hubspot.link WHERE status = 'linked' AND NOT id_written
            ORDER BY id LIMIT ($1::json->>'max')::int) l"#,

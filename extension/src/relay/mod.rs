@@ -1,6 +1,6 @@
 //! The relay's functions: its private contract with the extension, described in `extension/RELAY_CONTRACT.md`.
 //!
-//! Lock order, everywhere: the taking-over of captured changes (advisory), links in order of id, rows without waiting.
+//! Lock order, everywhere: [`one_at_a_time`], links in order of id, the queue, rows of users' tables without waiting.
 
 mod absorb;
 mod apply;
@@ -12,6 +12,8 @@ mod receive;
 
 use absorb::absorb;
 
+use crate::book::Book;
+use crate::catalog::Catalog;
 use crate::spi;
 use pgrx::JsonB;
 use pgrx::prelude::*;
@@ -37,11 +39,31 @@ pub fn now_us() -> i64 {
     unsafe { pg_sys::GetCurrentTimestamp() + EPOCH_DIFFERENCE_US }
 }
 
+/// Calls that change states run one at a time per database: taken first of all locks and held until the transaction
+/// ends, it rules out deadlocks among relays, and keeps changes and events of a field in order. A call is short: no
+/// transaction is open while HubSpot is asked.
+pub fn one_at_a_time() {
+    spi::run(
+        "SELECT pg_advisory_xact_lock(1213418579, 12) WHERE $1::text IS NOT NULL",
+        &json!({}),
+    );
+}
+
 /// Whether the relay may work: armed for this database, and not paused.
 fn may_work() -> bool {
     spi::call_text("SELECT (hubspot.armed_reason(NULL) IS NULL AND NOT paused)::text FROM hubspot.binding WHERE $1::text IS NOT NULL", &json!({}))
         .as_deref()
         == Some("true")
+}
+
+/// The table refused HubSpot's value (a constraint, a trigger): on record, with the table's own words.
+fn refused_by_table(link: i64, property: Option<&str>, value: Option<String>, reason: &str) {
+    let mut book = Book::open(Catalog::load(), &[link], now_us());
+    if let Some(record) = book.records.get_mut(&link) {
+        let field = property.and_then(|p| record.mapping.by_property(p)).cloned();
+        record.fail(field.as_ref(), "inbound", "row", reason, json!({"value": value}));
+    }
+    book.flush();
 }
 
 /// See the contract.

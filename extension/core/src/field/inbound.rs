@@ -257,6 +257,9 @@ impl FieldState {
             self.agree(out);
         } else if policy.direction == Direction::WarpToHubspot || value.is_null() {
             self.dirty = policy.direction.sends() && !self.row.is_null();
+            if !self.dirty {
+                self.end_pending(EditEnd::Superseded, out);
+            }
         } else if policy.direction == Direction::HubspotToWarp || self.row.is_null() {
             self.end_pending(EditEnd::Superseded, out);
             self.write_row(value.clone(), at, false, out);

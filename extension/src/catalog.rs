@@ -37,6 +37,10 @@ pub struct Field {
     pub transform: Option<String>,
     /// How values compare.
     pub kind: ValueKind,
+    /// Quoted name and owner of the function that decides conflicts.
+    pub policy_call: Option<String>,
+    /// Its owner's oid.
+    pub policy_owner: Option<u32>,
 }
 
 impl Field {
@@ -152,7 +156,10 @@ SELECT json_build_object(
              FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, ord)
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name::name AND NOT a.attisdropped),
     'fields', coalesce((SELECT json_agg(to_jsonb(f) || jsonb_build_object('column_type',
-                                 pg_catalog.format_type(a.atttypid, a.atttypmod)) ORDER BY f.id)
+                                 pg_catalog.format_type(a.atttypid, a.atttypmod),
+                                 'policy_call', (SELECT format('%I.%I', pn.nspname, p.proname) FROM pg_catalog.pg_proc p
+                                   JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace WHERE p.oid = f.policy),
+                                 'policy_owner', (SELECT p.proowner::bigint FROM pg_catalog.pg_proc p WHERE p.oid = f.policy)) ORDER BY f.id)
                         FROM hubspot.field_mapping f
                         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = f.column_name::name AND NOT a.attisdropped
                         WHERE f.mapping_id = m.id AND f.active), '[]'::json)))

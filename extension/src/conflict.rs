@@ -89,6 +89,15 @@ fn resolve_conflict(conflict_id: Option<i64>, winner: Option<&str>, value: Optio
             "SELECT winner, resolved_by, resolved_at FROM hubspot.conflicts",
         );
     }
+    record.note_resolution(&field);
+    write_or_raise(&mut book, link, &field.field);
+    book.flush();
+    wake();
+    format!("{} wins", winner.label())
+}
+
+/// Writes the row, or tells the caller why it cannot be written.
+fn write_or_raise(book: &mut Book, link: i64, field: &str) {
     let written = book.write_rows();
     if !written.busy.is_empty() {
         raise(
@@ -100,13 +109,71 @@ fn resolve_conflict(conflict_id: Option<i64>, winner: Option<&str>, value: Optio
     if let Some(reason) = written.refused.get(&link) {
         raise(
             PgSqlErrorCode::ERRCODE_CHECK_VIOLATION,
-            format!("the table refused the value for field {}", field.field),
+            format!("the table refused the value for field {field}"),
             &format!("choose another value; the table said: {reason}"),
         );
     }
+}
+
+#[pg_extern(sql = r#"
+CREATE FUNCTION hubspot.undo_resolution(conflict_id bigint)
+RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+"#)]
+fn undo_resolution(conflict_id: i64) -> String {
+    absorb_all();
+    let found = spi::call(
+        r#"SELECT json_build_object('link', link_id, 'field', field_id, 'generation', resolved_generation,
+             'warp_value', warp_value, 'warp_us', (extract(epoch FROM warp_changed_at) * 1000000)::bigint,
+             'hubspot_value', hubspot_value, 'hubspot_us', (extract(epoch FROM hubspot_changed_at) * 1000000)::bigint)::text
+           FROM hubspot.conflicts WHERE id = ($1::json->>'id')::bigint"#,
+        &json!({"id": conflict_id}),
+    );
+    if found.is_null() {
+        unknown("there is no such conflict".into(), "SELECT id FROM hubspot.conflicts");
+    }
+    let moved_on = || -> ! {
+        raise(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "the resolution cannot be undone: no person made it, or the field has moved on since".into(),
+            "edit the row, or HubSpot, to the value that is wanted",
+        )
+    };
+    let (Some(link), Some(field_id), Some(generation)) = (
+        found["link"].as_i64(),
+        found["field"].as_i64(),
+        found["generation"].as_i64(),
+    ) else {
+        moved_on();
+    };
+    let mut book = Book::open(Catalog::load(), &[link], now_us());
+    let (offset, now) = (book.catalog.clock_offset, book.now);
+    let by = caller();
+    let Some(record) = book.records.get_mut(&link) else {
+        moved_on()
+    };
+    let Some(field) = record.fields.get(&(field_id as i32)).map(|e| e.field.clone()) else {
+        moved_on()
+    };
+    if record.entry(&field).state.generation != generation {
+        moved_on();
+    }
+    let side = |name: &str| found[name].as_str().map_or(value::Value::NULL, value::Value::text);
+    let (warp, hubspot) = (side("warp_value"), side("hubspot_value"));
+    let (warp_at, hubspot_at) = (
+        found["warp_us"].as_i64().unwrap_or(0),
+        found["hubspot_us"].as_i64().unwrap_or(0),
+    );
+    let done = record.event(&field, offset, now, |state, _, out| {
+        state.reopen(&warp, warp_at, &hubspot, hubspot_at, out)
+    });
+    if !done {
+        moved_on();
+    }
+    record.reopened(&field, conflict_id, &by);
+    write_or_raise(&mut book, link, &field.field);
     book.flush();
-    wake();
-    format!("{} wins", winner.label())
+    "the conflict is open again".into()
 }
 
 /// Parks nothing any more: failed fields (all, or those of one failure) are tried again.

@@ -12,13 +12,15 @@ CREATE TABLE hubspot.binding (
   paused            boolean NOT NULL DEFAULT false,
   paused_at         timestamptz,
   paused_by         name,
-  clock_offset_us   bigint NOT NULL DEFAULT 0
+  clock_offset_us   bigint NOT NULL DEFAULT 0,
+  clock_uncertainty_us bigint NOT NULL DEFAULT 0
 );
 INSERT INTO hubspot.binding DEFAULT VALUES;
 COMMENT ON TABLE hubspot.binding IS
 'The one HubSpot portal this database may write to, and the identity of the database that was armed: a restored or cloned copy differs in it and is disarmed by itself. Private: use hubspot.arm, hubspot.pause, hubspot.resume and hubspot.status.';
 COMMENT ON COLUMN hubspot.binding.portal_id IS 'HubSpot portal (account) id. Null: never armed.';
 COMMENT ON COLUMN hubspot.binding.clock_offset_us IS 'HubSpot''s clock minus this database''s. Unit: microseconds. Set by: hubspot.relay_complete, from HubSpot''s updatedAt against the times of the request.';
+COMMENT ON COLUMN hubspot.binding.clock_uncertainty_us IS 'How far clock_offset_us may be off: half the round trip it was measured over. Unit: microseconds. LATEST_WINS treats edits that are closer than this as a tie.';
 
 CREATE TABLE hubspot.object_mapping (
   id                int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -60,6 +62,7 @@ CREATE TABLE hubspot.field_mapping (
   transform           text,
   kind                text NOT NULL,
   description         text,
+  policy              regprocedure,
   active              boolean NOT NULL DEFAULT true,
   UNIQUE (mapping_id, field),
   CONSTRAINT field_mapping_synced_has_strategy_check CHECK (sync_direction = 'NONE' OR conflict_resolution IS NOT NULL)
@@ -68,6 +71,7 @@ COMMENT ON TABLE hubspot.field_mapping IS 'One row per mapped field. A complex f
 COMMENT ON COLUMN hubspot.field_mapping.path IS 'Keys inside a jsonb column. Null: the whole column.';
 COMMENT ON COLUMN hubspot.field_mapping.kind IS 'How values compare: text, number, boolean, date, timestamp or multi_select. From the column''s type.';
 COMMENT ON COLUMN hubspot.field_mapping.update_frequency IS 'real-time: sent as soon as it commits. batch: with the next incremental sync.';
+COMMENT ON COLUMN hubspot.field_mapping.policy IS 'A function that decides the field''s MANUAL conflicts instead of a person. Null: a person does.';
 COMMENT ON COLUMN hubspot.field_mapping.active IS 'False: no longer mapped; its states and log stay until they age out.';
 
 CREATE TABLE hubspot.transform (

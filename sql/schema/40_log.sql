@@ -32,8 +32,10 @@ CREATE TABLE hubspot.conflicts (
   kind               text NOT NULL CONSTRAINT conflicts_kind_check CHECK (kind IN ('BOTH_MODIFIED', 'INITIAL_MISMATCH')),
   warp_value         text,
   warp_changed_at    timestamptz,
+  warp_changed_by    text,
   hubspot_value      text,
   hubspot_changed_at timestamptz,
+  hubspot_changed_by text,
   base_value         text,
   strategy           hubspot.conflict_resolution NOT NULL,
   status             text NOT NULL CONSTRAINT conflicts_status_check CHECK (status IN ('open', 'resolved')),
@@ -42,6 +44,7 @@ CREATE TABLE hubspot.conflicts (
   resolved_by        text,
   resolved_at        timestamptz,
   detected_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+  resolved_generation bigint,
   link_id            bigint REFERENCES hubspot.link ON DELETE SET NULL,
   field_id           int REFERENCES hubspot.field_mapping ON DELETE SET NULL,
   CONSTRAINT conflicts_resolved_has_time_check CHECK ((status = 'resolved') = (resolved_at IS NOT NULL))
@@ -51,6 +54,10 @@ CREATE INDEX conflicts_entity_idx ON hubspot.conflicts (entity_type, entity_key,
 COMMENT ON TABLE hubspot.conflicts IS 'Every disagreement found, with both values, so that no losing edit is lost. Open ones wait for hubspot.resolve_conflict.';
 COMMENT ON COLUMN hubspot.conflicts.kind IS 'BOTH_MODIFIED: both sides changed since they last agreed. INITIAL_MISMATCH: they never agreed.';
 COMMENT ON COLUMN hubspot.conflicts.hubspot_value IS 'HubSpot''s value in the row''s form (after the transform), so that the two can be compared.';
+COMMENT ON COLUMN hubspot.conflicts.warp_changed_by IS 'Database role and application that edited the row. Null: not known, as for rows that were there before the mapping.';
+COMMENT ON COLUMN hubspot.conflicts.hubspot_changed_by IS 'HubSpot''s source of the edit, such as CRM_UI userId:77.';
+COMMENT ON COLUMN hubspot.conflicts.reason IS 'Why it ended as it did; for LATEST_WINS also that the two edits were closer than the clocks can be compared.';
+COMMENT ON COLUMN hubspot.conflicts.resolved_generation IS 'State of the field right after a person''s decision: hubspot.undo_resolution works while it stands. Private.';
 COMMENT ON COLUMN hubspot.conflicts.winner IS 'Null: open, or settled because both sides came to hold the same value.';
 COMMENT ON COLUMN hubspot.conflicts.resolved_by IS 'policy, agreement, or the database role that called hubspot.resolve_conflict.';
 

@@ -50,6 +50,15 @@ COMMENT ON VIEW hubspot.outbox IS 'Everything that committed and is not delivere
 COMMENT ON COLUMN hubspot.outbox.id IS 'Position among the captured changes. Null: a record in the queue.';
 COMMENT ON COLUMN hubspot.outbox.op IS 'I insert, U update, D delete, K key change, T truncate, F first sync. Null: a record in the queue.';
 
+CREATE VIEW hubspot.ledger AS
+SELECT l.id AS edit, l.at AS captured_at, l.entity_type, l.entity_key, l.field, l.warp_value, l.edited_at, l.actor, l.application_name,
+  coalesce(l.outcome, CASE WHEN EXISTS (
+    SELECT 1 FROM hubspot.object_mapping m JOIN hubspot.link k ON k.mapping_id = m.id JOIN hubspot.sync_state s ON s.link_id = k.id
+    WHERE m.entity_type = l.entity_type AND k.entity_key = l.entity_key AND (s.pending_edit = l.id OR s.flight_edit = l.id))
+    THEN 'waiting' ELSE 'unaccounted' END) AS ending, l.outcome_at AS ended_at
+FROM hubspot.sync_log l WHERE l.action = 'edit';
+COMMENT ON VIEW hubspot.ledger IS 'Every captured edit of a row with its end: delivered, superseded, lost_conflict, failed, skipped, unchanged, or waiting. None is ever unaccounted.';
+
 CREATE VIEW hubspot.metrics AS
 SELECT 'queue_depth' AS name, (SELECT count(*) FROM hubspot.capture) + (SELECT count(*) FROM hubspot.queue) AS value
 UNION ALL SELECT 'conflicts_open', count(*) FROM hubspot.conflicts WHERE status = 'open'

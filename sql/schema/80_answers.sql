@@ -58,3 +58,31 @@ END
 $$;
 COMMENT ON FUNCTION hubspot.register_transform(text, regprocedure, regprocedure) IS
 'Registers a pair of inverse functions text to text as a transform. They run as their owners; one that fails on a value parks that field alone. Raises: 42883 for functions of another form.';
+
+CREATE FUNCTION hubspot.resolve_conflicts(winner text, entity_type text DEFAULT NULL, field text DEFAULT NULL,
+  detected_before timestamptz DEFAULT NULL, max_conflicts int DEFAULT 1000, OUT resolved bigint, OUT left_open bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  c record;
+BEGIN
+  IF resolve_conflicts.winner IS NULL OR upper(resolve_conflicts.winner) NOT IN ('WARP', 'HUBSPOT') THEN
+    RAISE EXCEPTION 'winner is not one of WARP, HUBSPOT' USING ERRCODE = '22023', HINT = 'a third value is given one conflict at a time, with hubspot.resolve_conflict';
+  END IF;
+  resolved := 0;
+  left_open := 0;
+  FOR c IN SELECT k.id FROM hubspot.conflicts k WHERE k.status = 'open'
+      AND (resolve_conflicts.entity_type IS NULL OR k.entity_type = resolve_conflicts.entity_type)
+      AND (resolve_conflicts.field IS NULL OR k.field = resolve_conflicts.field)
+      AND (detected_before IS NULL OR k.detected_at < detected_before)
+    ORDER BY k.id LIMIT max_conflicts LOOP
+    BEGIN
+      PERFORM hubspot.resolve_conflict(c.id, resolve_conflicts.winner);
+      resolved := resolved + 1;
+    EXCEPTION WHEN lock_not_available OR object_not_in_prerequisite_state OR check_violation THEN
+      left_open := left_open + 1;
+    END;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION hubspot.resolve_conflicts(text, text, text, timestamptz, int) IS
+'Resolves open conflicts in bulk, oldest first: those of an entity type, a field, detected before an instant; null filters nothing. left_open counts conflicts that could not be resolved now (row locked, table refuses the value). Raises: 22023.';

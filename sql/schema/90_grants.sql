@@ -17,7 +17,7 @@ CREATE FUNCTION hubspot.grant_viewer(role name) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
-  EXECUTE format('GRANT SELECT ON hubspot.object_mapping, hubspot.field_mapping, hubspot.link, hubspot.outbox, hubspot.field_state, hubspot.conflicts, '
+  EXECUTE format('GRANT SELECT ON hubspot.object_mapping, hubspot.field_mapping, hubspot.link, hubspot.outbox, hubspot.field_state, hubspot.ledger, hubspot.conflicts, '
     'hubspot.sync_log, hubspot.webhook_events, hubspot.failed_syncs, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, '
     'hubspot.relay_status, hubspot.metrics TO %I', role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.status(), hubspot.explain(text, text, text), hubspot.export_mapping(text), hubspot.instant(bigint) TO %I', role);
@@ -30,7 +30,8 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM hubspot.grant_viewer(role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.import_mapping(text, regclass, text, jsonb, jsonb), hubspot.enable(text), hubspot.disable(text), '
-    'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.resolve_conflict(bigint, text, text), hubspot.retry_failed(bigint), '
+    'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.resolve_conflict(bigint, text, text), '
+    'hubspot.resolve_conflicts(text, text, text, timestamptz, int), hubspot.undo_resolution(bigint), hubspot.retry_failed(bigint), '
     'hubspot.register_transform(text, regprocedure, regprocedure) TO %I', role);
 END
 $$;
@@ -42,6 +43,8 @@ COMMENT ON FUNCTION hubspot.enable(text) IS 'Creates the capture triggers of a m
 COMMENT ON FUNCTION hubspot.disable(text) IS 'Drops the capture triggers of a mapping: nothing is captured or delivered any more; states and links stay. Idempotent. Raises: 42704, 42501.';
 COMMENT ON FUNCTION hubspot.resolve_conflict(bigint, text, text) IS
 'Decides an open conflict: winner WARP, HUBSPOT, or VALUE with a third value. Raises: 22023 bad winner or value, 42704 no such conflict, 55000 resolved already, 55P03 the row is being changed, 23514 the table refuses the value.';
+COMMENT ON FUNCTION hubspot.undo_resolution(bigint) IS
+'Opens a conflict again that a person resolved, and puts the row''s losing value back, as long as nothing newer happened to the field. Raises: 42704 no such conflict, 55000 not resolved by a person or the field has moved on, 55P03 the row is being changed, 23514 the table refuses the value.';
 COMMENT ON FUNCTION hubspot.retry_failed(bigint) IS 'Tries failed syncs again: one, or all open ones when id is null. Gives their number. Raises: 42704 for an id that is not open.';
 COMMENT ON FUNCTION hubspot.relay_hello(text, text, bigint) IS 'Private: heartbeat of a relay; says whether it may work.';
 COMMENT ON FUNCTION hubspot.relay_mapping() IS 'Private: the mappings as the relay''s check needs them.';

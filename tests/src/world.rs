@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{self, connect};
+use crate::cluster::{self, Cluster, connect};
 use crate::simulator::{SimConfig, Simulator};
 
 /// The strategy's mapping, byte for byte, without its comment lines.
@@ -93,9 +93,14 @@ impl World {
 
     /// Database, mapping and portal, but nobody between them yet.
     pub async fn without_relay(name: &str, change: impl FnOnce(&mut Json)) -> Result<World> {
+        World::on(cluster::shared(), name, change).await
+    }
+
+    /// The same in a cluster of the test's own, which it may stop and restart.
+    pub async fn on(cluster: &Cluster, name: &str, change: impl FnOnce(&mut Json)) -> Result<World> {
         hubspot_relay::install_crypto_provider();
         let sim = Simulator::start(SimConfig::warp()).await?;
-        let url = cluster::shared().create_database(name).await?;
+        let url = cluster.create_database(name).await?;
         let sql = connect(&url).await?;
         sql.batch_execute(CUSTOMERS).await?;
         let mut mapping: Json = serde_json::from_str(STRATEGY_MAPPING)?;
@@ -118,7 +123,12 @@ impl World {
 
     /// The settings of a relay for this world; `more` is TOML that is added at the end.
     pub fn config(&self, more: &str) -> Result<Config> {
-        let toml = format!(
+        Config::from_toml(&self.config_toml(&self.url, more)).context("the test's relay settings")
+    }
+
+    /// The text of those settings, for a relay that reaches the database by `url`.
+    pub fn config_toml(&self, url: &str, more: &str) -> String {
+        format!(
             r#"
 [database]
 url = "{url}"
@@ -139,14 +149,12 @@ initial_delay = "50ms"
 max_delay = "500ms"
 {more}
 "#,
-            url = self.url,
             base = self.sim.base_url(),
             token = self.sim.token(),
             portal = self.sim.portal_id(),
             app = self.sim.app_id(),
             secret = self.sim.client_secret(),
-        );
-        Config::from_toml(&toml).context("the test's relay settings")
+        )
     }
 
     /// Starts a relay and points HubSpot's webhooks at it.
@@ -159,7 +167,12 @@ max_delay = "500ms"
 
     /// Runs one more relay that the world does not own.
     pub async fn run_relay(&self, more: &str) -> Result<RunningRelay> {
-        let relay = Relay::bind(self.config(more)?).await?;
+        World::run_config(self.config(more)?).await
+    }
+
+    /// Runs a relay with these settings.
+    pub async fn run_config(config: Config) -> Result<RunningRelay> {
+        let relay = Relay::bind(config).await?;
         let webhook_url = format!("http://{}/v1/webhooks/hubspot/company", relay.webhook_address());
         let admin_url = format!("http://{}", relay.admin_address());
         let stop = CancellationToken::new();
@@ -185,6 +198,73 @@ max_delay = "500ms"
     /// Takes the relay out of the world, to stop or crash it.
     pub fn take_relay(&mut self) -> Option<RunningRelay> {
         self.relay.take()
+    }
+
+    /// Points HubSpot's webhooks at a relay and keeps it.
+    pub fn adopt_relay(&mut self, relay: RunningRelay) {
+        self.sim.set_webhook_url(Some(&relay.webhook_url));
+        self.relay = Some(relay);
+    }
+
+    /// Opens the application's session again, after the server was away.
+    pub async fn reconnect(&mut self) -> Result<()> {
+        self.sql = connect(&self.url).await?;
+        Ok(())
+    }
+
+    /// A person sets a company's property in HubSpot.
+    pub fn person_sets(&self, id: &str, property: &str, value: &str) -> Result<()> {
+        self.sim
+            .ui_set("companies", id, property, value)
+            .map_err(|e| anyhow::anyhow!("{e:?}"))
+    }
+
+    /// A person creates a company in HubSpot; gives its id.
+    pub fn person_creates(&self, properties: &[(&str, &str)]) -> Result<String> {
+        self.sim
+            .ui_create("companies", properties)
+            .map_err(|e| anyhow::anyhow!("{e:?}"))
+    }
+
+    /// A count: `rest` is what follows `SELECT count(*)`.
+    pub async fn count(&self, rest: &str) -> Result<i64> {
+        let sql = format!("SELECT count(*) {rest}");
+        Ok(self.sql.query_one(&sql, &[]).await.with_context(|| sql.clone())?.get(0))
+    }
+
+    /// The values of a company's property from the oldest to the newest version.
+    pub fn versions(&self, id: &str, property: &str) -> Vec<String> {
+        let newest_first = self.sim.history("companies", id, property);
+        newest_first.into_iter().rev().map(|v| v.value).collect()
+    }
+
+    /// Outcomes of the ledger's entries of a field, in order; an entry that waits is `waiting`.
+    pub async fn outcomes(&self, key: &str, field: &str) -> Result<Vec<String>> {
+        let rows = self
+            .sql
+            .query(
+                "SELECT coalesce(outcome, 'waiting') FROM hubspot.sync_log
+                 WHERE entity_key = $1 AND field = $2 AND action = 'edit' ORDER BY id",
+                &[&key, &field],
+            )
+            .await?;
+        Ok(rows.iter().map(|r| r.get(0)).collect())
+    }
+
+    /// How often the log has this action for a field.
+    pub async fn logged(&self, key: &str, field: &str, action: &str) -> Result<i64> {
+        self.count(&format!(
+            "FROM hubspot.sync_log WHERE entity_key = '{key}' AND field = '{field}' AND action = '{action}'"
+        ))
+        .await
+    }
+
+    /// Waits until both clocks have left the millisecond they show now, so that what comes next is later for HubSpot too,
+    /// whose timestamps are whole milliseconds.
+    pub async fn next_millisecond(&self) -> Result<()> {
+        let now = self.sim.now_ms();
+        self.until(&format!("extract(epoch FROM clock_timestamp()) * 1000 > {}", now + 1))
+            .await
     }
 
     /// Inserts a customer; gives its key.

@@ -926,3 +926,40 @@ fn one_way_directions_keep_to_their_way() {
     assert_eq!(case.effects(), [wrote("theirs", 150)]);
     case.rests("theirs");
 }
+
+#[test]
+fn an_older_echo_does_not_tell_an_outcome_where_nothing_is_received() {
+    let mut case = Case::delivered(Strategy::WarpWins);
+    case.policy.direction = Direction::WarpToHubspot;
+    case.foreign("theirs", 400);
+    case.own("again", 350);
+    case.edit("again", 500, 2);
+    case.send("again");
+    let old = [
+        version("again", 350, Source::Own),
+        version("theirs", 400, Source::Foreign),
+    ];
+    assert_eq!(case.decide(&Observation::History(&old)), Decision::Send(v("again")));
+}
+
+#[test]
+fn a_parked_value_that_hubspot_was_given_by_others_settles() {
+    for strategy in TWO_WAY {
+        let mut case = Case::agreed(strategy);
+        case.edit("new", 200, 1);
+        case.send("new");
+        case.f.refuse(case.f.generation, &mut case.out);
+        case.foreign("new", 150);
+        assert!(!case.f.parked);
+        if case.f.needs_delivery() {
+            assert_eq!(case.decide(&Observation::Value(&v("new"))), Decision::Settled);
+        }
+        case.rests("new");
+        let ends: Vec<_> = case
+            .effects()
+            .into_iter()
+            .filter(|e| matches!(e, Effect::EditEnded { .. }))
+            .collect();
+        assert_eq!(ends, [ended(1, EditEnd::Failed), ended(1, EditEnd::Delivered)]);
+    }
+}

@@ -42,12 +42,13 @@ FROM json_to_recordset($1::json) AS v (id bigint, outcome text) WHERE l.id = v.i
 
 const NEW_CONFLICTS: &str = r#"
 WITH v AS (SELECT * FROM json_to_recordset($1::json) AS v (id bigint, link_id bigint, field_id int, entity_type text,
-  entity_key text, field text, kind text, warp_value text, warp_us bigint, hubspot_value text, hubspot_us bigint,
-  base_value text, strategy hubspot.conflict_resolution, winner text, reason text))
-INSERT INTO hubspot.conflicts (id, entity_type, entity_key, field, kind, warp_value, warp_changed_at, hubspot_value,
-  hubspot_changed_at, base_value, strategy, status, winner, reason, resolved_by, resolved_at, link_id, field_id)
+  entity_key text, field text, kind text, warp_value text, warp_us bigint, warp_edit bigint, hubspot_value text, hubspot_us bigint,
+  hubspot_by text, base_value text, strategy hubspot.conflict_resolution, winner text, reason text))
+INSERT INTO hubspot.conflicts (id, entity_type, entity_key, field, kind, warp_value, warp_changed_at, warp_changed_by,
+  hubspot_value, hubspot_changed_at, hubspot_changed_by, base_value, strategy, status, winner, reason, resolved_by, resolved_at, link_id, field_id)
 SELECT v.id, v.entity_type, v.entity_key, v.field, v.kind, v.warp_value, to_timestamp(nullif(v.warp_us, 0) / 1e6),
-  v.hubspot_value, to_timestamp(nullif(v.hubspot_us, 0) / 1e6), v.base_value, v.strategy,
+  (SELECT concat_ws(' ', l.actor, nullif(l.application_name, '')) FROM hubspot.sync_log l WHERE l.id = v.warp_edit),
+  v.hubspot_value, to_timestamp(nullif(v.hubspot_us, 0) / 1e6), v.hubspot_by, v.base_value, v.strategy,
   CASE WHEN v.winner IS NULL THEN 'open' ELSE 'resolved' END, v.winner, v.reason,
   CASE WHEN v.winner IS NOT NULL THEN 'policy' END, CASE WHEN v.winner IS NOT NULL THEN clock_timestamp() END,
   v.link_id, v.field_id
@@ -59,15 +60,16 @@ UPDATE hubspot.conflicts c SET
   warp_changed_at = CASE WHEN v.what = 'update' THEN to_timestamp(nullif(v.warp_us, 0) / 1e6) ELSE c.warp_changed_at END,
   hubspot_value = CASE WHEN v.what = 'update' THEN v.hubspot_value ELSE c.hubspot_value END,
   hubspot_changed_at = CASE WHEN v.what = 'update' THEN to_timestamp(nullif(v.hubspot_us, 0) / 1e6) ELSE c.hubspot_changed_at END,
-  status = CASE WHEN v.what = 'resolve' THEN 'resolved' ELSE c.status END,
-  winner = CASE WHEN v.what = 'resolve' THEN v.winner ELSE c.winner END,
-  reason = CASE WHEN v.what = 'resolve' THEN v.reason ELSE c.reason END,
-  resolved_by = CASE WHEN v.what = 'resolve' THEN v.resolved_by ELSE c.resolved_by END,
-  resolved_at = CASE WHEN v.what = 'resolve' THEN clock_timestamp() ELSE c.resolved_at END
+  status = CASE v.what WHEN 'resolve' THEN 'resolved' WHEN 'reopen' THEN 'open' ELSE c.status END,
+  winner = CASE v.what WHEN 'resolve' THEN v.winner WHEN 'reopen' THEN NULL ELSE c.winner END,
+  reason = CASE v.what WHEN 'resolve' THEN v.reason WHEN 'reopen' THEN 'opened again' ELSE c.reason END,
+  resolved_by = CASE v.what WHEN 'resolve' THEN v.resolved_by WHEN 'reopen' THEN NULL ELSE c.resolved_by END,
+  resolved_at = CASE v.what WHEN 'resolve' THEN clock_timestamp() WHEN 'reopen' THEN NULL ELSE c.resolved_at END,
+  resolved_generation = v.resolved_generation
 FROM (SELECT DISTINCT ON (id) *
       FROM ROWS FROM (json_to_recordset($1::json) AS (id bigint, what text, warp_value text, warp_us bigint,
-        hubspot_value text, hubspot_us bigint, winner text, resolved_by text, reason text)) WITH ORDINALITY
-        AS v (id, what, warp_value, warp_us, hubspot_value, hubspot_us, winner, resolved_by, reason, ord)
+        hubspot_value text, hubspot_us bigint, winner text, resolved_by text, reason text, resolved_generation bigint)) WITH ORDINALITY
+        AS v (id, what, warp_value, warp_us, hubspot_value, hubspot_us, winner, resolved_by, reason, resolved_generation, ord)
       ORDER BY id, what = 'resolve' DESC, ord DESC) v
 WHERE c.id = v.id"#;
 
@@ -159,10 +161,11 @@ impl Book {
         }
         for (sql, rows) in [
             (STORE_LINKS, links),
+            // Conflicts name who made the edit, from its line in the log.
+            (STORE_LOGS, logs),
             (NEW_CONFLICTS, new_conflicts),
             (CHANGED_CONFLICTS, changed_conflicts),
             (STORE_STATES, states),
-            (STORE_LOGS, logs),
             (STORE_ENDS, ends),
             (END_FAILURES, mended),
             (STORE_FAILURES, failures),

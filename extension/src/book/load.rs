@@ -139,6 +139,7 @@ impl Book {
                         conflicts: Vec::new(),
                         failures: Vec::new(),
                         row_writes: BTreeMap::new(),
+                        authors: BTreeMap::new(),
                     },
                 );
             }

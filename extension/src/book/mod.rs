@@ -6,6 +6,7 @@
 
 mod flush;
 mod load;
+mod policy;
 mod rows;
 
 pub use rows::{Written, read_rows, text_expression};
@@ -104,6 +105,8 @@ pub struct Record {
     pub queue: Queue,
     /// The HubSpot id must be written into the row's tracking field.
     pub write_id_back: bool,
+    /// Who made HubSpot's versions that are shown to the machine, by field and instant.
+    pub authors: BTreeMap<(i32, i64), String>,
     /// The row holds the HubSpot id, or has no field for it.
     pub id_written: bool,
     link_changed: bool,
@@ -194,18 +197,28 @@ impl Record {
         let mut effects = Vec::new();
         let entry = self.entry(field);
         entry.changed = true;
+        let edit = entry
+            .state
+            .pending_edit
+            .or_else(|| entry.state.in_flight.as_ref().and_then(|f| f.edit));
         let result = act(&mut entry.state, &policy, &mut effects);
+        let opened = effects
+            .iter()
+            .any(|e| matches!(e, Effect::Conflict { winner: None, .. }));
         for effect in effects {
-            self.take(field, effect, now);
+            self.take(field, effect, edit, now);
         }
         let entry = self.entry(field);
         if entry.state.held.is_none() {
             entry.conflict_id = None;
         }
+        if opened && field.policy_call.is_some() {
+            policy::decide(self, field, clock_offset, now);
+        }
         result
     }
 
-    fn take(&mut self, field: &Rc<Field>, effect: Effect, now: i64) {
+    fn take(&mut self, field: &Rc<Field>, effect: Effect, edit: Option<i64>, now: i64) {
         match effect {
             Effect::WriteRow { value, at } => {
                 self.log(
@@ -234,13 +247,14 @@ impl Record {
                 winner,
             } => {
                 let strategy = field.conflict_resolution.map(|s| s.to_string());
+                let author = self.authors.get(&(field.id, hubspot_at)).cloned();
                 let reason = reason(field, winner.map(|w| w.label()));
                 self.entry(field).winner = winner.map(|w| w.label().to_owned());
                 self.conflicts.push(json!({
                     "what": "new", "field_id": field.id, "field": field.field, "kind": kind.label(),
                     "warp_value": warp_value.as_deref(), "warp_us": warp_at,
-                    "hubspot_value": hubspot_value.as_deref(), "hubspot_us": hubspot_at,
-                    "base_value": base.as_ref().and_then(Value::as_deref),
+                    "warp_edit": edit, "hubspot_value": hubspot_value.as_deref(), "hubspot_us": hubspot_at,
+                    "hubspot_by": author, "base_value": base.as_ref().and_then(Value::as_deref),
                     "strategy": strategy, "winner": winner.map(|w| w.label()), "reason": reason,
                 }));
                 self.log(
@@ -283,10 +297,33 @@ impl Record {
         self.fields.get(&field_id).and_then(|e| e.conflict_id)
     }
 
-    /// Records that an open conflict was resolved by a person; to be called before the event that resolves it.
+    /// Notes, after the event that resolved a conflict, how the field stands: an undo is possible while it stands so.
+    pub fn note_resolution(&mut self, field: &Rc<Field>) {
+        let generation = self.entry(field).state.generation;
+        if let Some(last) = self
+            .conflicts
+            .iter_mut()
+            .rev()
+            .find(|c| c["what"] == "resolve" && c["field_id"] == field.id)
+        {
+            last["resolved_generation"] = json!(generation);
+        }
+    }
+
+    /// Records that a conflict is open again.
+    pub fn reopened(&mut self, field: &Rc<Field>, conflict_id: i64, by: &str) {
+        self.conflicts
+            .push(json!({"what": "reopen", "field_id": field.id, "id": conflict_id}));
+        let entry = self.entry(field);
+        entry.conflict_id = Some(conflict_id);
+        entry.winner = None;
+        self.log(Some(field), "SYNC", "reopened", json!({"actor": by}));
+    }
+
+    /// Records that an open conflict was resolved; to be called before the event that resolves it.
     pub fn resolved(&mut self, field: &Rc<Field>, winner: &str, by: &str) {
         self.conflicts.push(json!({
-            "what": "resolve", "field_id": field.id, "id": self.open_conflict(field.id), "winner": winner, "resolved_by": by, "reason": "decided by a person",
+            "what": "resolve", "field_id": field.id, "id": self.open_conflict(field.id), "winner": winner, "resolved_by": by, "reason": format!("decided by {by}"),
         }));
         self.entry(field).winner = Some(winner.to_owned());
         self.log(Some(field), "SYNC", "resolved", json!({"actor": by, "detail": winner}));

@@ -7,7 +7,7 @@ use super::table::Table;
 use super::{enable, first_sync};
 use crate::error::invalid;
 use crate::spi;
-use hubspot_sync_core::mapping::{Direction, FieldMapping, Frequency, MappingFault, nearest, parse_mapping};
+use hubspot_sync_core::mapping::{Direction, FieldMapping, Frequency, MappingFault, Strategy, nearest, parse_mapping};
 use hubspot_sync_core::transform::Transform;
 use hubspot_sync_core::value::ValueKind;
 use pgrx::pg_sys;
@@ -23,13 +23,14 @@ const OBJECTS: [(&str, [&str; 2]); 6] = [
     ("line_items", ["line_item", "0-8"]),
 ];
 
-const OPTIONS: [&str; 7] = [
+const OPTIONS: [&str; 8] = [
     "key_columns",
     "match",
     "on_create",
     "on_local_delete",
     "on_hubspot_delete",
     "updated_at_column",
+    "policies",
     "enabled",
 ];
 
@@ -56,11 +57,12 @@ pub fn import(entity_type: &str, table_oid: pg_sys::Oid, object: &str, mapping: 
             Vec::new()
         }
     };
-    let rows: Vec<Json> = fields
+    let mut rows: Vec<Json> = fields
         .iter()
         .filter_map(|f| field_row(f, &table, &mut faults))
         .collect();
     let options_checked = check_options(options, &fields, &table, &mut faults);
+    set_policies(&options["policies"], &fields, &mut rows, &mut faults);
     if !faults.is_empty() {
         let list: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.field, f.problem)).collect();
         let mends: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.field, f.mend)).collect();
@@ -225,6 +227,42 @@ fn field_row(field: &FieldMapping, table: &Table, faults: &mut Vec<MappingFault>
     }))
 }
 
+/// `{"policies": {"<field>": "<schema>.<function>"}}`: functions that decide a field's MANUAL conflicts.
+fn set_policies(given: &Json, fields: &[FieldMapping], rows: &mut [Json], faults: &mut Vec<MappingFault>) {
+    for (name, function) in given.as_object().into_iter().flatten() {
+        let manual = fields
+            .iter()
+            .any(|f| &f.field == name && f.strategy == Some(Strategy::Manual));
+        let signature = format!(
+            "{}(text, timestamptz, text, timestamptz, text)",
+            function.as_str().unwrap_or("")
+        );
+        let oid = spi::call_text(
+            r#"SELECT p.oid::text FROM pg_proc p WHERE p.oid = to_regprocedure($1::json->>'f') AND p.prokind = 'f'
+               AND p.proargnames[6:7] = ARRAY['winner', 'value'] AND p.proallargtypes[6:7] = ARRAY['text', 'text']::regtype[]::oid[]"#,
+            &json!({"f": signature}),
+        );
+        match (manual, oid) {
+            (false, _) => fault(
+                faults,
+                name,
+                "has a policy function but is no mapped field with conflict_resolution MANUAL".into(),
+                "use conflict_resolution MANUAL, or leave the policy out",
+            ),
+            (true, None) => fault(
+                faults,
+                name,
+                format!("there is no policy function {signature} with OUT winner text, OUT value text"),
+                "name it with its schema; it gets warp_value, warp_changed_at, hubspot_value, hubspot_changed_at, base_value",
+            ),
+            (true, Some(oid)) => rows
+                .iter_mut()
+                .filter(|r| r["field"] == *name)
+                .for_each(|r| r["policy"] = json!(oid)),
+        }
+    }
+}
+
 fn registered(name: &str) -> bool {
     spi::call_text(
         "SELECT 'yes' FROM hubspot.transform WHERE name = $1::json->>'n'",
@@ -382,23 +420,23 @@ stored AS (
   RETURNING m.id),
 rows AS (SELECT s.id AS mapping_id, v.* FROM stored s, d, jsonb_to_recordset(j->'fields') AS v (field text, hubspot_property text,
   column_name text, path text[], sync_direction hubspot.sync_direction, conflict_resolution hubspot.conflict_resolution,
-  update_frequency text, enum_values text[], transform text, kind text, description text)),
+  update_frequency text, enum_values text[], transform text, kind text, description text, policy oid)),
 added AS (SELECT r.field FROM rows r WHERE NOT EXISTS (SELECT 1 FROM hubspot.field_mapping f
   WHERE f.mapping_id = r.mapping_id AND f.field = r.field AND f.active)),
 fields AS (
   INSERT INTO hubspot.field_mapping AS f (mapping_id, field, hubspot_property, column_name, path, sync_direction,
-    conflict_resolution, update_frequency, enum_values, transform, kind, description)
+    conflict_resolution, update_frequency, enum_values, transform, kind, description, policy)
   SELECT mapping_id, field, hubspot_property, column_name, path, sync_direction, conflict_resolution, update_frequency, enum_values,
-    transform, kind, description FROM rows
+    transform, kind, description, policy::regprocedure FROM rows
   ON CONFLICT (mapping_id, field) DO UPDATE SET hubspot_property = excluded.hubspot_property, column_name = excluded.column_name,
     path = excluded.path, sync_direction = excluded.sync_direction, conflict_resolution = excluded.conflict_resolution,
     update_frequency = excluded.update_frequency, enum_values = excluded.enum_values, transform = excluded.transform,
-    kind = excluded.kind, description = excluded.description, active = true
+    kind = excluded.kind, description = excluded.description, policy = excluded.policy, active = true
   WHERE (f.hubspot_property, f.column_name, f.path, f.sync_direction, f.conflict_resolution, f.update_frequency, f.enum_values,
-         f.transform, f.kind, f.description, f.active)
+         f.transform, f.kind, f.description, f.policy, f.active)
     IS DISTINCT FROM (excluded.hubspot_property, excluded.column_name, excluded.path, excluded.sync_direction,
          excluded.conflict_resolution, excluded.update_frequency, excluded.enum_values, excluded.transform, excluded.kind,
-         excluded.description, true)
+         excluded.description, excluded.policy, true)
   RETURNING 1),
 gone AS (UPDATE hubspot.field_mapping f SET active = false FROM stored s
   WHERE f.mapping_id = s.id AND f.active AND NOT EXISTS (SELECT 1 FROM rows r WHERE r.field = f.field) RETURNING 1)

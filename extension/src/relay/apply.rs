@@ -171,6 +171,11 @@ fn one(book: &mut Book, event: &Event) -> Verdict {
                     }
                 };
                 let source = event.source();
+                let author = [event.text("changeSource"), event.text("sourceId")]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>();
+                record.authors.insert((field.id, event.at_us), author.join(" "));
                 let intake = record.event(&field, offset, now, |state, policy, out| {
                     state.inbound(policy, &value, event.at_us, source, out)
                 });

@@ -34,6 +34,8 @@ struct Reported {
     timestamp_ms: i64,
     #[serde(default)]
     own: Option<bool>,
+    source_type: Option<String>,
+    source_id: Option<String>,
 }
 
 /// Claims that still hold: link to token.
@@ -272,6 +274,14 @@ fn remember(record: &mut Record, seen: &Observation) -> BTreeMap<i32, Vec<Versio
         for reported in all.get(&field.hubspot_property).into_iter().flatten() {
             // A version that this field cannot hold is as if nobody had written it; the newest one is recorded.
             if let Ok(value) = convert::from_hubspot(field, reported.value.as_deref()) {
+                let author = [&reported.source_type, &reported.source_id]
+                    .into_iter()
+                    .flatten()
+                    .cloned()
+                    .collect::<Vec<_>>();
+                record
+                    .authors
+                    .insert((field.id, reported.timestamp_ms * 1000), author.join(" "));
                 let source = if reported.own == Some(true) {
                     Source::Own
                 } else {

@@ -56,9 +56,7 @@ impl FieldState {
         if self.in_flight.is_some() {
             // An earlier outcome is unknown: look, and look at the history.
             Read::History
-        } else if policy.direction == Direction::WarpToHubspot {
-            Read::Nothing
-        } else if fresh && policy.strategy != Strategy::Manual {
+        } else if policy.direction == Direction::WarpToHubspot || (fresh && policy.strategy != Strategy::Manual) {
             Read::Nothing
         } else {
             Read::Value
@@ -135,10 +133,11 @@ impl FieldState {
         }
         if self.base.is_none() && self.held.is_none() && policy.direction.receives() {
             // Before the first agreement only what HubSpot holds now matters, not how it came about.
-            if let Some(newest) = ordered.last() {
-                if newest.source == Source::Foreign && newest.at > self.seen_at {
-                    self.first_contact(policy, &newest.value, newest.at, out);
-                }
+            if let Some(newest) = ordered.last()
+                && newest.source == Source::Foreign
+                && newest.at > self.seen_at
+            {
+                self.first_contact(policy, &newest.value, newest.at, out);
             }
             return;
         }

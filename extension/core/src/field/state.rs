@@ -46,7 +46,7 @@ pub struct FieldState {
     pub edited_at: i64,
     /// Where `row` was last edited.
     pub origin: Side,
-    /// Rises with every change of `row`.
+    /// Rises with every change of `row`, and with news that makes an earlier read of HubSpot out of date.
     pub generation: i64,
     /// HubSpot must be given `row`.
     pub dirty: bool,

@@ -45,11 +45,12 @@ pub struct Field {
 
 impl Field {
     /// The machine's view of the field.
-    pub fn policy(&self, clock_offset: i64) -> Policy {
+    pub fn policy(&self, clock: Clock) -> Policy {
         Policy {
             direction: self.sync_direction,
             strategy: self.conflict_resolution.unwrap_or(Strategy::Manual),
-            clock_offset,
+            clock_offset: clock.offset,
+            clock_uncertainty: clock.uncertainty,
         }
     }
 
@@ -57,6 +58,15 @@ impl Field {
     pub fn is_batch(&self) -> bool {
         self.update_frequency == "batch"
     }
+}
+
+/// What is known of HubSpot's clock. Unit: microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    /// HubSpot's clock minus the database's.
+    pub offset: i64,
+    /// How far the offset may be off.
+    pub uncertainty: i64,
 }
 
 /// One table paired with a HubSpot object type.
@@ -139,14 +149,14 @@ impl Mapping {
 pub struct Catalog {
     /// By id.
     pub mappings: BTreeMap<i32, Rc<Mapping>>,
-    /// HubSpot's clock minus the database's, microseconds.
-    pub clock_offset: i64,
+    /// HubSpot's clock against the database's.
+    pub clock: Clock,
     fields: HashMap<i32, Rc<Field>>,
 }
 
 const LOAD: &str = r#"
 SELECT json_build_object(
-  'clock_offset', (SELECT clock_offset_us FROM hubspot.binding),
+  'clock', (SELECT json_build_array(clock_offset_us, clock_uncertainty_us) FROM hubspot.binding),
   'mappings', coalesce((SELECT json_agg(json_build_object(
     'id', m.id, 'entity_type', m.entity_type, 'source_oid', c.oid::bigint, 'owner_oid', c.relowner::bigint,
     'source_name', pg_catalog.format('%I.%I', n.nspname, c.relname),
@@ -173,7 +183,7 @@ impl Catalog {
     pub fn load() -> Catalog {
         #[derive(Deserialize)]
         struct Loaded {
-            clock_offset: i64,
+            clock: (i64, i64),
             mappings: Vec<Mapping>,
         }
         let loaded = spi::call(LOAD, &json!({}));
@@ -193,7 +203,10 @@ impl Catalog {
             .collect();
         Catalog {
             mappings,
-            clock_offset: loaded.clock_offset,
+            clock: Clock {
+                offset: loaded.clock.0,
+                uncertainty: loaded.clock.1,
+            },
             fields,
         }
     }

@@ -52,7 +52,7 @@ fn resolve_conflict(conflict_id: Option<i64>, winner: Option<&str>, value: Optio
         );
     };
     let mut book = Book::open(Catalog::load(), &[link], now_us());
-    let (offset, now) = (book.catalog.clock_offset, book.now);
+    let (clock, now) = (book.catalog.clock, book.now);
     let by = caller();
     let Some(record) = book.records.get_mut(&link) else {
         unknown(
@@ -79,7 +79,7 @@ fn resolve_conflict(conflict_id: Option<i64>, winner: Option<&str>, value: Optio
         invalid(refused.0, "give a value that the field allows");
     }
     record.resolved(&field, winner.label(), &by);
-    let done = record.event(&field, offset, now, |state, _, out| {
+    let done = record.event(&field, clock, now, |state, _, out| {
         state.resolve(winner, &chosen, now, out)
     });
     if !done {
@@ -147,7 +147,7 @@ fn undo_resolution(conflict_id: i64) -> String {
         moved_on();
     };
     let mut book = Book::open(Catalog::load(), &[link], now_us());
-    let (offset, now) = (book.catalog.clock_offset, book.now);
+    let (clock, now) = (book.catalog.clock, book.now);
     let by = caller();
     let Some(record) = book.records.get_mut(&link) else {
         moved_on()
@@ -164,7 +164,7 @@ fn undo_resolution(conflict_id: i64) -> String {
         found["warp_us"].as_i64().unwrap_or(0),
         found["hubspot_us"].as_i64().unwrap_or(0),
     );
-    let done = record.event(&field, offset, now, |state, _, out| {
+    let done = record.event(&field, clock, now, |state, _, out| {
         state.reopen(&warp, warp_at, &hubspot, hubspot_at, out)
     });
     if !done {
@@ -174,6 +174,12 @@ fn undo_resolution(conflict_id: i64) -> String {
     write_or_raise(&mut book, link, &field.field);
     book.flush();
     "the conflict is open again".into()
+}
+
+#[pg_extern(stable, parallel_restricted)]
+fn invoking_role() -> pg_sys::Oid {
+    // SAFETY: a plain C call.
+    unsafe { pg_sys::GetOuterUserId() }
 }
 
 /// Parks nothing any more: failed fields (all, or those of one failure) are tried again.
@@ -199,13 +205,14 @@ fn retry_failed(id: Option<i64>) -> i64 {
     }
     let ids: Vec<i64> = failures.iter().filter_map(|f| f["link_id"].as_i64()).collect();
     let mut book = Book::open(Catalog::load(), &ids, now_us());
-    let (offset, now) = (book.catalog.clock_offset, book.now);
+    let (clock, now) = (book.catalog.clock, book.now);
     let mut inbound = Vec::new();
     for failure in &failures {
         let Some(record) = failure["link_id"].as_i64().and_then(|id| book.records.get_mut(&id)) else {
             continue;
         };
-        if record.status == "parked" {
+        if matches!(record.status.as_str(), "parked" | "missing") {
+            record.contacted = false;
             record.status = if record.hubspot_id.is_some() {
                 "linked".into()
             } else {
@@ -221,7 +228,7 @@ fn retry_failed(id: Option<i64>) -> i64 {
             .and_then(|f| record.fields.get(&(f as i32)))
             .map(|e| e.field.clone())
         {
-            record.event(&field, offset, now, |state, _, _| state.retry());
+            record.event(&field, clock, now, |state, _, _| state.retry());
         }
         record.queue = Queue::Offer;
     }

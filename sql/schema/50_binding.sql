@@ -35,9 +35,9 @@ COMMENT ON FUNCTION hubspot.arm(bigint, boolean) IS
 
 CREATE FUNCTION hubspot.pause() RETURNS text
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  UPDATE hubspot.binding SET paused = true, paused_at = now(), paused_by = session_user RETURNING 'paused: changes are captured, nothing is sent'
+  UPDATE hubspot.binding SET paused = true, paused_at = now(), paused_by = session_user RETURNING 'paused: changes are captured and events stored, nothing is sent or applied'
 $$;
-COMMENT ON FUNCTION hubspot.pause() IS 'The emergency switch: relays claim nothing more. Changes go on being captured and HubSpot''s events stored. Idempotent.';
+COMMENT ON FUNCTION hubspot.pause() IS 'The emergency switch: nothing is sent to HubSpot and nothing applied to rows. Changes go on being captured and HubSpot''s events stored. Idempotent.';
 
 CREATE FUNCTION hubspot.resume() RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -155,6 +155,7 @@ impl World {
                 direction: set.direction,
                 strategy: set.strategy,
                 clock_offset: offset,
+                clock_uncertainty: 0,
             },
             rewrites: [Rewrites::Version, Rewrites::QuietNow, Rewrites::QuietLast][rng.random_range(0..3)],
             set,

@@ -30,6 +30,7 @@ fn policy(direction: Direction, strategy: Strategy) -> Policy {
         direction,
         strategy,
         clock_offset: 0,
+        clock_uncertainty: 0,
     }
 }
 

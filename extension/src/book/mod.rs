@@ -11,8 +11,9 @@ mod rows;
 
 pub use rows::{Written, read_rows, text_expression};
 
-use crate::catalog::{Catalog, Field, Mapping};
+use crate::catalog::{Catalog, Clock, Field, Mapping};
 use hubspot_sync_core::field::{Effect, FieldState, Policy};
+use hubspot_sync_core::mapping::Strategy;
 use hubspot_sync_core::value::Value;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -189,11 +190,11 @@ impl Record {
     pub fn event<R>(
         &mut self,
         field: &Rc<Field>,
-        clock_offset: i64,
+        clock: Clock,
         now: i64,
         act: impl FnOnce(&mut FieldState, &Policy, &mut Vec<Effect>) -> R,
     ) -> R {
-        let policy = field.policy(clock_offset);
+        let policy = field.policy(clock);
         let mut effects = Vec::new();
         let entry = self.entry(field);
         entry.changed = true;
@@ -206,19 +207,19 @@ impl Record {
             .iter()
             .any(|e| matches!(e, Effect::Conflict { winner: None, .. }));
         for effect in effects {
-            self.take(field, effect, edit, now);
+            self.take(field, effect, edit, clock, now);
         }
         let entry = self.entry(field);
         if entry.state.held.is_none() {
             entry.conflict_id = None;
         }
         if opened && field.policy_call.is_some() {
-            policy::decide(self, field, clock_offset, now);
+            policy::decide(self, field, clock, now);
         }
         result
     }
 
-    fn take(&mut self, field: &Rc<Field>, effect: Effect, edit: Option<i64>, now: i64) {
+    fn take(&mut self, field: &Rc<Field>, effect: Effect, edit: Option<i64>, clock: Clock, now: i64) {
         match effect {
             Effect::WriteRow { value, at } => {
                 self.log(
@@ -248,7 +249,8 @@ impl Record {
             } => {
                 let strategy = field.conflict_resolution.map(|s| s.to_string());
                 let author = self.authors.get(&(field.id, hubspot_at)).cloned();
-                let reason = reason(field, winner.map(|w| w.label()));
+                let tie = clock_tie(field, clock, warp_at, hubspot_at);
+                let reason = reason(field, winner.map(|w| w.label()), tie);
                 self.entry(field).winner = winner.map(|w| w.label().to_owned());
                 self.conflicts.push(json!({
                     "what": "new", "field_id": field.id, "field": field.field, "kind": kind.label(),
@@ -330,10 +332,15 @@ impl Record {
     }
 }
 
+/// Whether a LATEST_WINS conflict was a tie: the edits are closer than the clocks can be compared.
+fn clock_tie(field: &Field, clock: Clock, warp_at: i64, hubspot_at: i64) -> bool {
+    field.conflict_resolution == Some(Strategy::LatestWins) && field.policy(clock).is_tie(warp_at, hubspot_at)
+}
+
 /// Why a conflict ended as it did, in the strategy's words.
-fn reason(field: &Field, winner: Option<&str>) -> String {
-    use hubspot_sync_core::mapping::Strategy;
+fn reason(field: &Field, winner: Option<&str>, tie: bool) -> String {
     match (winner, field.conflict_resolution) {
+        (Some(w), Some(Strategy::LatestWins)) if tie => format!("{w} (tie: closer than the clocks can be compared)"),
         (Some(w), Some(Strategy::LatestWins)) => format!("{w} (latest)"),
         (Some(w), Some(s)) => format!("{w} ({s})"),
         _ => "MANUAL_REVIEW".to_owned(),

@@ -4,7 +4,7 @@
 //! stays open for a person, and the log says why.
 
 use super::Record;
-use crate::catalog::Field;
+use crate::catalog::{Clock, Field};
 use crate::spi;
 use hubspot_sync_core::field::{Effect, Winner};
 use hubspot_sync_core::value::{self, Value};
@@ -13,7 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 /// Asks the field's function about the conflict that was just opened.
-pub(super) fn decide(record: &mut Record, field: &Rc<Field>, clock_offset: i64, now: i64) {
+pub(super) fn decide(record: &mut Record, field: &Rc<Field>, clock: Clock, now: i64) {
     let (Some(call), Some(owner)) = (&field.policy_call, field.policy_owner) else {
         return;
     };
@@ -49,7 +49,7 @@ pub(super) fn decide(record: &mut Record, field: &Rc<Field>, clock_offset: i64, 
         return;
     };
     record.resolved(field, winner.label(), call);
-    record.event(field, clock_offset, now, |state, _, out: &mut Vec<Effect>| {
+    record.event(field, clock, now, |state, _, out: &mut Vec<Effect>| {
         state.resolve(winner, &value, now, out)
     });
 }

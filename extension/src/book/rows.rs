@@ -252,7 +252,8 @@ fn assignments(mapping: &Mapping, ids: &[i32]) -> String {
             None => format!("v.f{}::{}", field.id, field.column_type),
             Some(keys) => {
                 let start = columns.get(field.column_name.as_str()).cloned().unwrap_or_else(|| {
-                    format!("CASE jsonb_typeof(t.{column}::jsonb) WHEN 'object' THEN t.{column}::jsonb ELSE '{{}}'::jsonb END")
+                    // A column that holds something else than an object is not overwritten: the write fails and is on record.
+                    format!("coalesce(nullif(t.{column}::jsonb, 'null'), '{{}}')")
                 });
                 put(&start, field, keys.len())
             }

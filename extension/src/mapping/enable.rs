@@ -61,5 +61,12 @@ fn triggers(mapping_id: i32) -> [(String, &'static str); 2] {
 }
 
 fn drop_trigger(name: &str, table: &str) {
+    let exists = spi::call_text(
+        "SELECT 'yes' FROM pg_trigger WHERE tgname = ($1::json->>'name')::name AND tgrelid = ($1::json->>'table')::regclass",
+        &json!({"name": name, "table": table}),
+    );
+    if exists.is_none() {
+        return;
+    }
     spi::run_ddl(&format!("DROP TRIGGER IF EXISTS {name} ON {table}"));
 }

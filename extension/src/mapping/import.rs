@@ -47,8 +47,16 @@ struct Options {
 }
 
 pub fn import(entity_type: &str, table_oid: pg_sys::Oid, object: &str, mapping: &Json, options: &Json) -> String {
+    check_name(entity_type);
     let object = object_name(object);
     let table = Table::describe(table_oid);
+    let known = known(entity_type);
+    if known.as_ref().is_some_and(|(oid, _)| *oid != table_oid) {
+        invalid(
+            format!("{entity_type} maps another table already"),
+            "import under another entity type; a mapping stays with its table, for its links and states belong to it",
+        );
+    }
     let mut faults = Vec::new();
     let fields = match parse_mapping(mapping) {
         Ok(fields) => fields,
@@ -87,6 +95,13 @@ pub fn import(entity_type: &str, table_oid: pg_sys::Oid, object: &str, mapping: 
         .filter_map(|f| f.as_str().map(str::to_owned))
         .collect();
     let existed = stored["existed"] == true;
+    if !options_checked.enabled && known.is_some_and(|(_, enabled)| enabled) {
+        return format!(
+            "{} fields of {entity_type} mapped; {}",
+            rows.len(),
+            enable::disable(entity_type)
+        );
+    }
     if options_checked.enabled {
         let queued = if existed && stored["enabled"] == true {
             enable::refresh_plans(table_oid);
@@ -111,6 +126,31 @@ pub fn import(entity_type: &str, table_oid: pg_sys::Oid, object: &str, mapping: 
         "{} fields of {entity_type} mapped; call hubspot.enable('{entity_type}') to start",
         rows.len()
     )
+}
+
+fn check_name(entity_type: &str) {
+    let mut bytes = entity_type.bytes();
+    let valid = bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && entity_type.len() <= 63;
+    if !valid {
+        invalid(
+            "entity_type is not a name".into(),
+            "use a lower-case letter, then at most 62 lower-case letters, digits and underscores",
+        );
+    }
+}
+
+/// The table a mapping of that name has, and whether it is enabled.
+fn known(entity_type: &str) -> Option<(pg_sys::Oid, bool)> {
+    let found = spi::call(
+        "SELECT json_build_array(source_table::oid::bigint, enabled)::text FROM hubspot.object_mapping WHERE entity_type = $1::json->>'e'",
+        &json!({"e": entity_type}),
+    );
+    Some((
+        pg_sys::Oid::from(u32::try_from(found[0].as_u64()?).ok()?),
+        found[1].as_bool()?,
+    ))
 }
 
 fn object_name(object: &str) -> String {
@@ -238,7 +278,7 @@ fn set_policies(given: &Json, fields: &[FieldMapping], rows: &mut [Json], faults
             function.as_str().unwrap_or("")
         );
         let oid = spi::call_text(
-            r#"SELECT p.oid::text FROM pg_proc p WHERE p.oid = to_regprocedure($1::json->>'f') AND p.prokind = 'f'
+            r#"SELECT p.oid::text FROM pg_proc p WHERE p.oid = to_regprocedure($1::json->>'f') AND p.prokind = 'f' AND pg_has_role(hubspot.invoking_role(), p.proowner, 'MEMBER')
                AND p.proargnames[6:7] = ARRAY['winner', 'value'] AND p.proallargtypes[6:7] = ARRAY['text', 'text']::regtype[]::oid[]"#,
             &json!({"f": signature}),
         );
@@ -252,7 +292,7 @@ fn set_policies(given: &Json, fields: &[FieldMapping], rows: &mut [Json], faults
             (true, None) => fault(
                 faults,
                 name,
-                format!("there is no policy function {signature} with OUT winner text, OUT value text"),
+                format!("there is no policy function {signature} with OUT winner text, OUT value text that you own"),
                 "name it with its schema; it gets warp_value, warp_changed_at, hubspot_value, hubspot_changed_at, base_value",
             ),
             (true, Some(oid)) => rows

@@ -4,7 +4,7 @@
 //! order of their commits, because the row's lock orders them. A change that commits late is simply taken over late.
 
 use crate::book::{Book, Record};
-use crate::catalog::{Catalog, Mapping};
+use crate::catalog::{Catalog, Clock, Mapping};
 use crate::{convert, spi};
 use hubspot_sync_core::mapping::Direction;
 use serde::Deserialize;
@@ -128,7 +128,7 @@ fn settle(changes: Vec<Change>) {
         .sum::<usize>();
     let mut ledger = ledger_ids(edits);
     let mut book = Book::open(catalog, &ids, super::now_us());
-    let (offset, now) = (book.catalog.clock_offset, book.now);
+    let (clock, now) = (book.catalog.clock, book.now);
     for change in &changes {
         let Some(key) = &change.key else { continue };
         let Some(record) = links
@@ -174,7 +174,7 @@ fn settle(changes: Vec<Change>) {
                        "application_name": change.app, "detail": match change.op.as_str() { "I" => "insert", "F" => "first sync", _ => "update" }}),
             );
             let known = record.fields.contains_key(&field.id);
-            record.event(&field, offset, now, |state, policy, out| {
+            record.event(&field, clock, now, |state, policy, out| {
                 if !known {
                     // First heard of through an update: what the row held before is where it starts.
                     *state = hubspot_sync_core::field::FieldState::new(before, 0);
@@ -205,7 +205,7 @@ fn deleted(record: &mut Record, actor: &str) {
     record.touch_link();
     let fields: Vec<_> = record.fields.values().map(|e| e.field.clone()).collect();
     for field in fields {
-        record.event(&field, 0, 0, |state, _, out| state.abandon(out));
+        record.event(&field, Clock::default(), 0, |state, _, out| state.abandon(out));
     }
     record.queue = crate::book::Queue::Finish;
 }

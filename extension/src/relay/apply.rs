@@ -64,6 +64,9 @@ type Verdict = (&'static str, Option<String>);
 
 /// See the contract.
 pub fn apply(max_events: i32) -> Json {
+    if !super::may_work() {
+        return json!({"applied": 0, "skipped": 0, "failed": 0, "waiting": 0, "more": false});
+    }
     super::absorb_all();
     let max = max_events.clamp(1, 10_000);
     let events: Vec<Event> = spi::rows(NEXT, &json!({"max": max}))
@@ -128,7 +131,7 @@ fn page(events: &[&Event], verdicts: &mut BTreeMap<i64, Verdict>) {
 }
 
 fn one(book: &mut Book, event: &Event) -> Verdict {
-    let (offset, now) = (book.catalog.clock_offset, book.now);
+    let (clock, now) = (book.catalog.clock, book.now);
     if !book
         .catalog
         .mappings
@@ -176,7 +179,7 @@ fn one(book: &mut Book, event: &Event) -> Verdict {
                     .flatten()
                     .collect::<Vec<_>>();
                 record.authors.insert((field.id, event.at_us), author.join(" "));
-                let intake = record.event(&field, offset, now, |state, policy, out| {
+                let intake = record.event(&field, clock, now, |state, policy, out| {
                     state.inbound(policy, &value, event.at_us, source, out)
                 });
                 verdict = match intake {

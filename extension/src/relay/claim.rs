@@ -2,7 +2,7 @@
 
 use super::{absorb, may_work, now_us};
 use crate::book::{Book, Queue, Record, read_rows};
-use crate::catalog::{Catalog, Field, Mapping};
+use crate::catalog::{Catalog, Clock, Field, Mapping};
 use crate::spi;
 use hubspot_sync_core::field::Read;
 use hubspot_sync_core::mapping::Direction;
@@ -172,7 +172,7 @@ fn describe(record: &mut Record, token: i64, attempt: i64, fresh_since: i64) -> 
         }
         entry.note_claim();
         let fresh = entry.hubspot_read_at > fresh_since && entry.hubspot_read_at > 0;
-        read = read.max(entry.state.read_needed(&entry.field.policy(0), fresh));
+        read = read.max(entry.state.read_needed(&entry.field.policy(Clock::default()), fresh));
     }
     if record.hubspot_id.is_none() {
         // Does the record exist at all? Its values are enough to know.

@@ -3,7 +3,7 @@
 use super::decide::held_claims;
 use super::{now_us, parse};
 use crate::book::{Book, Queue, Record};
-use crate::catalog::{Catalog, Field};
+use crate::catalog::{Catalog, Clock, Field};
 use crate::{convert, spi};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
@@ -55,7 +55,7 @@ pub fn complete(relay_id: &str, results: &Json) -> Json {
     // An answer whose claim was taken over by another relay says nothing that this relay may store: the newer claim
     // finds out from HubSpot's history what became of the write.
     book.records.retain(|id, _| held.contains(id));
-    let (offset, now) = (book.catalog.clock_offset, book.now);
+    let (clock, now) = (book.catalog.clock, book.now);
     let (mut completed, mut stale) = (0, 0);
     for answer in &answers {
         let Some(record) = answer.claim.parse().ok().and_then(|id: i64| book.records.get_mut(&id)) else {
@@ -64,10 +64,10 @@ pub fn complete(relay_id: &str, results: &Json) -> Json {
         };
         completed += 1;
         match answer.outcome.as_str() {
-            "ok" => landed(record, answer, offset, now),
-            "retry" => retry(record, answer, offset, now),
-            "missing" => missing(record, offset, now),
-            _ => refused(record, answer, offset, now),
+            "ok" => landed(record, answer, clock, now),
+            "retry" => retry(record, answer, clock, now),
+            "missing" => missing(record, clock, now),
+            _ => refused(record, answer, clock, now),
         }
     }
     measure_clock(&answers);
@@ -85,7 +85,7 @@ fn in_flight(record: &Record) -> Vec<Rc<Field>> {
         .collect()
 }
 
-fn landed(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
+fn landed(record: &mut Record, answer: &Answer, clock: Clock, now: i64) {
     let at = answer.updated_at_ms * 1000;
     for field in in_flight(record) {
         let Some(flight) = record.entry(&field).state.in_flight.clone() else {
@@ -101,7 +101,7 @@ fn landed(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
             Some(text) => text.as_str().map(str::to_owned),
             None => convert::to_hubspot(&field, &flight.value).ok(),
         };
-        record.event(&field, offset, now, |state, policy, out| {
+        record.event(&field, clock, now, |state, policy, out| {
             state.complete(policy, &flight.value, &value, at, flight.generation, out);
         });
         record.entry(&field).note_remote(text.clone(), at, now);
@@ -127,16 +127,16 @@ fn landed(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
         record.touch_link();
         let fields: Vec<Rc<Field>> = record.fields.values().map(|e| e.field.clone()).collect();
         for field in fields {
-            record.event(&field, offset, now, |state, _, out| state.created_empty(out));
+            record.event(&field, clock, now, |state, _, out| state.created_empty(out));
         }
     }
     record.queue = Queue::Finish;
 }
 
-fn retry(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
+fn retry(record: &mut Record, answer: &Answer, clock: Clock, now: i64) {
     if !answer.unknown {
         for field in in_flight(record) {
-            record.event(&field, offset, now, |state, _, out| state.forget_in_flight(out));
+            record.event(&field, clock, now, |state, _, out| state.forget_in_flight(out));
         }
     }
     record.queue = Queue::Retry {
@@ -151,19 +151,25 @@ fn retry(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
     );
 }
 
-fn missing(record: &mut Record, offset: i64, now: i64) {
+fn missing(record: &mut Record, clock: Clock, now: i64) {
     for field in in_flight(record) {
-        record.event(&field, offset, now, |state, _, out| state.forget_in_flight(out));
+        record.event(&field, clock, now, |state, _, out| state.forget_in_flight(out));
     }
     record.status = "missing".into();
-    record.message = Some("HubSpot does not know this record any more".into());
     record.touch_link();
     record.log(None, "HUBSPOT", "missing", json!({}));
+    record.fail(
+        None,
+        "outbound",
+        "missing",
+        "HubSpot does not know this record any more",
+        json!({}),
+    );
     record.queue = Queue::Finish;
 }
 
 /// Refused for good, or retries used up. With a property only its field is parked, and the others are sent again.
-fn refused(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
+fn refused(record: &mut Record, answer: &Answer, clock: Clock, now: i64) {
     let kind = answer.kind.as_deref().unwrap_or("invalid");
     let message = answer.message.as_deref().unwrap_or("HubSpot gave no reason");
     let culprit = answer
@@ -193,10 +199,10 @@ fn refused(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
             continue;
         };
         if named && culprit.as_ref().is_some_and(|c| c.id != field.id) {
-            record.event(&field, offset, now, |state, _, out| state.forget_in_flight(out));
+            record.event(&field, clock, now, |state, _, out| state.forget_in_flight(out));
             continue;
         }
-        record.event(&field, offset, now, |state, _, out| {
+        record.event(&field, clock, now, |state, _, out| {
             if answer.unknown {
                 state.parked = true;
             } else {
@@ -220,24 +226,21 @@ fn refused(record: &mut Record, answer: &Answer, offset: i64, now: i64) {
     record.queue = Queue::Finish;
 }
 
-/// HubSpot's clock against the database's, from our own writes: `updatedAt` lies between sending and answer. Differences
-/// smaller than the round trip prove nothing and count as none.
+/// HubSpot's clock against the database's, from our own writes: `updatedAt` lies between sending and answer, so the middle
+/// is off by half the round trip at most. A difference smaller than that proves nothing and counts as none.
 fn measure_clock(answers: &[Answer]) {
     let newest = answers
         .iter()
         .filter(|a| a.outcome == "ok" && a.updated_at_ms > 0 && a.sent_at_ms > 0 && a.answered_at_ms >= a.sent_at_ms)
         .max_by_key(|a| a.answered_at_ms);
     let Some(answer) = newest else { return };
-    let round_trip = answer.answered_at_ms - answer.sent_at_ms;
-    let middle = answer.sent_at_ms + round_trip / 2;
-    let offset = answer.updated_at_ms - middle;
-    let known = if offset.abs() <= round_trip.max(500) {
-        0
-    } else {
-        offset * 1000
-    };
+    let round_trip_us = (answer.answered_at_ms - answer.sent_at_ms) * 1000;
+    // One millisecond more: HubSpot's instants are that coarse.
+    let uncertainty = round_trip_us / 2 + 1000;
+    let difference = (answer.updated_at_ms - answer.sent_at_ms) * 1000 - round_trip_us / 2;
+    let offset = if difference.abs() <= uncertainty { 0 } else { difference };
     spi::run(
-        "UPDATE hubspot.binding SET clock_offset_us = ($1::json->>'o')::bigint WHERE clock_offset_us <> ($1::json->>'o')::bigint",
-        &json!({"o": known}),
+        "UPDATE hubspot.binding SET clock_offset_us = ($1::json->>'o')::bigint, clock_uncertainty_us = ($1::json->>'u')::bigint",
+        &json!({"o": offset, "u": uncertainty}),
     );
 }

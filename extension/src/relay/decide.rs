@@ -3,7 +3,7 @@
 use super::claim::{document, match_value};
 use super::{absorb, now_us, parse};
 use crate::book::{Book, Queue, Record};
-use crate::catalog::{Catalog, Field};
+use crate::catalog::{Catalog, Clock, Field};
 use crate::{convert, spi};
 use hubspot_sync_core::field::{Decision, Effect, Observation as Seen, Read, Source, Version};
 use hubspot_sync_core::mapping::Direction;
@@ -67,14 +67,14 @@ pub fn decide(relay_id: &str, observations: &Json) -> Json {
     let held = held_claims(relay_id, &claims);
     book.records.retain(|id, _| held.contains(id));
     adopt(&mut book, &observations);
-    let (offset, now) = (book.catalog.clock_offset, book.now);
+    let (clock, now) = (book.catalog.clock, book.now);
     let (mut reads, mut writes, mut settled) = (Vec::new(), BTreeMap::new(), Vec::new());
     for seen in &observations {
         let Some(record) = seen.claim.parse().ok().and_then(|id: i64| book.records.get_mut(&id)) else {
             settled.push(json!(seen.claim));
             continue;
         };
-        match one(record, seen, offset, now) {
+        match one(record, seen, clock, now) {
             Next::Read(read) => {
                 record.queue = Queue::Keep;
                 reads.push(document(record, seen.token, read));
@@ -175,19 +175,25 @@ enum Next {
     Settled,
 }
 
-fn one(record: &mut Record, seen: &Observation, offset: i64, now: i64) -> Next {
+fn one(record: &mut Record, seen: &Observation, clock: Clock, now: i64) -> Next {
     if !matches!(record.status.as_str(), "new" | "linked") {
         return Next::Settled;
     }
     match (seen.found, record.hubspot_id.is_some()) {
         (Some(false), true) => {
             record.status = "missing".into();
-            record.message = Some("HubSpot does not know this record any more".into());
             record.touch_link();
             record.log(None, "HUBSPOT", "missing", json!({}));
+            record.fail(
+                None,
+                "outbound",
+                "missing",
+                "HubSpot does not know this record any more",
+                json!({}),
+            );
             return Next::Settled;
         }
-        (Some(false), false) => return create(record, seen.token, offset, now),
+        (Some(false), false) => return create(record, seen.token, clock, now),
         (None, false) => return Next::Read(Read::Value),
         _ => {}
     }
@@ -197,24 +203,24 @@ fn one(record: &mut Record, seen: &Observation, offset: i64, now: i64) -> Next {
             // Times and authors decide between two values that never agreed.
             return Next::Read(Read::History);
         }
-        return first_contact(record, &versions, offset, now);
+        return first_contact(record, &versions, clock, now);
     }
     let mut sends = Vec::new();
     for field in waiting(record) {
-        let decision = decide_field(record, &field, seen, &versions, offset, now);
+        let decision = decide_field(record, &field, seen, &versions, clock, now);
         match decision {
             Decision::Settled => {}
             // One read serves the whole record: what the other fields decided to send is taken up again after it.
             Decision::Read(read) => {
                 for (field, _) in sends {
-                    record.event(&field, offset, now, |state, _, out| state.forget_in_flight(out));
+                    record.event(&field, clock, now, |state, _, out| state.forget_in_flight(out));
                 }
                 return Next::Read(read);
             }
             Decision::Send(value) => sends.push((field, value)),
         }
     }
-    write(record, seen.token, sends, offset, now)
+    write(record, seen.token, sends, clock, now)
 }
 
 /// The fields with something to deliver.
@@ -232,7 +238,7 @@ fn decide_field(
     field: &Rc<Field>,
     seen: &Observation,
     versions: &BTreeMap<i32, Vec<Version>>,
-    offset: i64,
+    clock: Clock,
     now: i64,
 ) -> Decision {
     let current = seen
@@ -240,7 +246,7 @@ fn decide_field(
         .get(&field.hubspot_property)
         .map(|v| convert::from_hubspot(field, v.as_str()));
     let generation = record.entry(field).claim_generation.unwrap_or(-1);
-    record.event(field, offset, now, |state, policy, out| {
+    record.event(field, clock, now, |state, policy, out| {
         let observation = match (versions.get(&field.id), &current) {
             (Some(history), _) => Seen::History(history),
             (None, Some(Ok(value))) => Seen::Value(value),
@@ -300,12 +306,12 @@ fn remember(record: &mut Record, seen: &Observation) -> BTreeMap<i32, Vec<Versio
 }
 
 /// Both sides exist and were never compared.
-fn first_contact(record: &mut Record, versions: &BTreeMap<i32, Vec<Version>>, offset: i64, now: i64) -> Next {
+fn first_contact(record: &mut Record, versions: &BTreeMap<i32, Vec<Version>>, clock: Clock, now: i64) -> Next {
     let mapping = record.mapping.clone();
     for field in mapping.fields.iter().filter(|f| f.sync_direction != Direction::None) {
         let history = versions.get(&field.id).cloned().unwrap_or_default();
         let newest = history.iter().max_by_key(|v| v.at).cloned();
-        record.event(field, offset, now, |state, policy, out| {
+        record.event(field, clock, now, |state, policy, out| {
             if state.in_flight.is_some() || state.base.is_some() {
                 // An earlier create whose answer was lost, or a record that became another one by a merge or a restore:
                 // the history tells what is ours and what is new.
@@ -323,7 +329,7 @@ fn first_contact(record: &mut Record, versions: &BTreeMap<i32, Vec<Version>>, of
 }
 
 /// HubSpot has no such record: create it, found again by its unique property should the answer be lost.
-fn create(record: &mut Record, token: i64, offset: i64, now: i64) -> Next {
+fn create(record: &mut Record, token: i64, clock: Clock, now: i64) -> Next {
     if record.mapping.on_create == "ignore" {
         record.status = "parked".into();
         record.message =
@@ -343,7 +349,7 @@ fn create(record: &mut Record, token: i64, offset: i64, now: i64) -> Next {
         }
         let generation = known.state.generation;
         known.claim_generation = Some(generation);
-        let decision = record.event(field, offset, now, |state, policy, out| {
+        let decision = record.event(field, clock, now, |state, policy, out| {
             state.dirty = true;
             state.forget_in_flight(out);
             state.decide(policy, generation, &Seen::Nothing, out)
@@ -352,7 +358,7 @@ fn create(record: &mut Record, token: i64, offset: i64, now: i64) -> Next {
             sends.push((field.clone(), value));
         }
     }
-    let mut properties = convert_all(record, sends, offset, now);
+    let mut properties = convert_all(record, sends, clock, now);
     properties.insert(property.clone(), json!(value));
     record.log(None, "SYNC", "sent", json!({"detail": "create"}));
     Next::Write(json!({
@@ -361,8 +367,8 @@ fn create(record: &mut Record, token: i64, offset: i64, now: i64) -> Next {
     }))
 }
 
-fn write(record: &mut Record, token: i64, sends: Vec<(Rc<Field>, Value)>, offset: i64, now: i64) -> Next {
-    let properties = convert_all(record, sends, offset, now);
+fn write(record: &mut Record, token: i64, sends: Vec<(Rc<Field>, Value)>, clock: Clock, now: i64) -> Next {
+    let properties = convert_all(record, sends, clock, now);
     if properties.is_empty() {
         return Next::Settled;
     }
@@ -374,7 +380,7 @@ fn write(record: &mut Record, token: i64, sends: Vec<(Rc<Field>, Value)>, offset
 }
 
 /// The property map of a write. A value that has no form in HubSpot is refused here, and its field parked.
-fn convert_all(record: &mut Record, sends: Vec<(Rc<Field>, Value)>, offset: i64, now: i64) -> Map<String, Json> {
+fn convert_all(record: &mut Record, sends: Vec<(Rc<Field>, Value)>, clock: Clock, now: i64) -> Map<String, Json> {
     let mut properties = Map::new();
     for (field, value) in sends {
         match convert::to_hubspot(&field, &value) {
@@ -388,7 +394,7 @@ fn convert_all(record: &mut Record, sends: Vec<(Rc<Field>, Value)>, offset: i64,
                 properties.insert(field.hubspot_property.clone(), json!(text));
             }
             Err(refused) => {
-                record.event(&field, offset, now, |state, _, out: &mut Vec<Effect>| {
+                record.event(&field, clock, now, |state, _, out: &mut Vec<Effect>| {
                     let generation = state.generation;
                     state.refuse(generation, out);
                 });

@@ -79,6 +79,8 @@ pub struct Policy {
     pub strategy: Strategy,
     /// HubSpot's clock minus the database's, in microseconds; 0 when not measured.
     pub clock_offset: i64,
+    /// How far `clock_offset` may be off, in microseconds: two edits closer than this are a tie.
+    pub clock_uncertainty: i64,
 }
 
 impl FieldState {
@@ -122,9 +124,21 @@ impl FieldState {
         match policy.strategy {
             Strategy::WarpWins => Some(true),
             Strategy::HubspotWins => Some(false),
-            // Ties go to HubSpot.
-            Strategy::LatestWins => Some(edited_at.saturating_add(policy.clock_offset) > hubspot_at),
+            // Ties go to HubSpot, and so do edits closer than the clocks can be compared.
+            Strategy::LatestWins => Some(policy.lead(edited_at, hubspot_at) > policy.clock_uncertainty),
             Strategy::Manual => None,
         }
+    }
+}
+
+impl Policy {
+    /// How much later the row was edited than HubSpot, in microseconds of HubSpot's clock; negative when earlier.
+    pub fn lead(&self, edited_at: i64, hubspot_at: i64) -> i64 {
+        edited_at.saturating_add(self.clock_offset).saturating_sub(hubspot_at)
+    }
+
+    /// Whether the two edits are too close for the clocks to tell which came first.
+    pub fn is_tie(&self, edited_at: i64, hubspot_at: i64) -> bool {
+        self.lead(edited_at, hubspot_at).abs() <= self.clock_uncertainty
     }
 }

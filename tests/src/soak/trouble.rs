@@ -1,0 +1,182 @@
+//! What goes wrong between the two sides: requests, and the relay itself.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use hubspot_relay::config::RequestsPer10s;
+use hubspot_relay::{Config, Relay};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use super::Settings;
+use crate::simulator::{Fault, FaultKind, Op, Policy};
+use crate::world::World;
+
+/// The latest a request is applied after its connection was closed.
+pub(crate) const LONGEST_LATE: Duration = Duration::from_millis(1_500);
+
+/// Pause between two faults of requests.
+const FAULT_MS: std::ops::Range<u64> = 80..240;
+/// Pause between two crashes.
+const CRASH_MS: std::ops::Range<u64> = 2_500..5_000;
+/// Pause between two looks at open conflicts.
+const RESOLVE: Duration = Duration::from_secs(1);
+/// Open conflicts that a person decides at a time.
+const RESOLVED: i64 = 3;
+
+/// Decides some open conflicts, for each side in turn.
+const RESOLVE_SOME: &str = "
+SELECT count(hubspot.resolve_conflict(id, CASE WHEN id % 2 = 0 THEN 'WARP' ELSE 'HUBSPOT' END))
+FROM (SELECT id FROM hubspot.conflicts WHERE status = 'open' ORDER BY random() LIMIT $1) x";
+
+/// A relay in a runtime of its own: taking the runtime away stops everything it does where it stands, as a crash does.
+struct Victim {
+    runtime: Runtime,
+}
+
+/// Makes trouble and counts it.
+pub(crate) struct Troubles {
+    rng: StdRng,
+    calm: bool,
+    config: Config,
+    relay: Option<Victim>,
+    counts: BTreeMap<&'static str, usize>,
+}
+
+impl Troubles {
+    /// Starts the relay; the trouble starts with [`Troubles::run`].
+    pub(crate) fn new(world: &World, settings: &Settings) -> Result<Self> {
+        // The settings end with the section `retry`. Faults are frequent here, and a record whose tries are used up would
+        // wait for a person.
+        let mut config = world.config("max_retries = 1000")?;
+        config.hubspot.requests_per_10s = RequestsPer10s::Fixed(10_000);
+        let mut troubles = Troubles {
+            rng: StdRng::seed_from_u64(settings.seed ^ 0xbad),
+            calm: settings.calm,
+            config,
+            relay: None,
+            counts: BTreeMap::new(),
+        };
+        troubles.start(world)?;
+        Ok(troubles)
+    }
+
+    fn start(&mut self, world: &World) -> Result<()> {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let config = self.config.clone();
+        let (tell, told) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            let relay = match Relay::bind(config).await {
+                Ok(relay) => relay,
+                Err(error) => {
+                    let _ = tell.send(Err(error));
+                    return;
+                }
+            };
+            let _ = tell.send(Ok(relay.webhook_address()));
+            if let Err(error) = relay.run(CancellationToken::new()).await {
+                eprintln!("the relay ended: {error}");
+            }
+        });
+        let address = told
+            .recv_timeout(Duration::from_secs(10))
+            .context("the relay did not start")??;
+        let url = format!("http://{address}/v1/webhooks/hubspot/company");
+        world.sim.set_webhook_url(Some(&url));
+        self.relay = Some(Victim { runtime });
+        Ok(())
+    }
+
+    /// Crashes the relay, if one runs.
+    pub(crate) fn stop(&mut self) {
+        if let Some(victim) = self.relay.take() {
+            victim.runtime.shutdown_background();
+        }
+    }
+
+    /// Crashes the relay, ends its leases and starts another.
+    pub(crate) async fn restart(&mut self, world: &World) -> Result<()> {
+        self.stop();
+        let pause = self.rng.random_range(50..400);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        world
+            .sql
+            .execute(
+                "UPDATE hubspot.queue SET lease_expires_at = now() WHERE claimed_by IS NOT NULL",
+                &[],
+            )
+            .await?;
+        self.start(world)
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// Makes trouble until that instant.
+    pub(crate) async fn run(&mut self, world: &World, until: Instant) -> Result<()> {
+        let mut crash = Instant::now() + Duration::from_millis(self.rng.random_range(CRASH_MS));
+        let mut resolve = Instant::now() + RESOLVE;
+        while Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(self.rng.random_range(FAULT_MS))).await;
+            if !self.calm && world.sim.pending_faults() < 2 {
+                self.fault(world);
+            }
+            if !self.calm && Instant::now() > crash {
+                self.count("relay crashed");
+                self.restart(world).await?;
+                crash = Instant::now() + Duration::from_millis(self.rng.random_range(CRASH_MS));
+            }
+            if Instant::now() > resolve {
+                world.sql.query_one(RESOLVE_SOME, &[&RESOLVED]).await?;
+                resolve = Instant::now() + RESOLVE;
+            }
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, world: &World) {
+        let late = u64::try_from(LONGEST_LATE.as_millis()).unwrap_or(1_500);
+        let write = Op::BatchUpdate;
+        let (what, op, kind) = match self.rng.random_range(0..100) {
+            0..18 => ("write: closed after it was applied", write, FaultKind::CloseAfterApply),
+            18..32 => ("write: 524 after it was applied", write, FaultKind::TimeoutAfterApply),
+            32..40 => (
+                "write: 502 after it was applied",
+                write,
+                FaultKind::StatusAfterApply(502),
+            ),
+            40..60 => {
+                let ms = self.rng.random_range(20..late);
+                ("write: closed, applied later", write, FaultKind::LateApply(ms))
+            }
+            60..68 => ("write: closed, never applied", write, FaultKind::CloseBeforeApply),
+            68..76 => ("write: 503", write, FaultKind::Status(503)),
+            76..82 => {
+                let ms = self.rng.random_range(20..700);
+                ("write: answered late", write, FaultKind::Delay(ms))
+            }
+            82..90 => {
+                let ms = self.rng.random_range(20..700);
+                (
+                    "write: applied and answered late",
+                    write,
+                    FaultKind::DelayBeforeApply(ms),
+                )
+            }
+            90..94 => ("read: 503", Op::BatchRead, FaultKind::Status(503)),
+            94..98 => ("read: closed", Op::BatchRead, FaultKind::CloseBeforeApply),
+            _ => ("read: 429", Op::BatchRead, FaultKind::RateLimited(Policy::Secondly)),
+        };
+        world.sim.fault(Fault { op, kind, times: 1 });
+        self.count(what);
+    }
+
+    /// Faults by kind. Of the requests' faults the last one or two may have met no request.
+    pub(crate) fn counted(&self, _world: &World) -> Vec<(&'static str, usize)> {
+        self.counts.iter().map(|(what, count)| (*what, *count)).collect()
+    }
+}

@@ -211,6 +211,13 @@ impl Relay {
                 "this version runs no schedule: the key has no effect"
             );
         }
+        if self.config.hubspot.app_id.is_none() {
+            tracing::warn!(
+                event = event::CONFIG_IGNORED,
+                key = "hubspot.app_id",
+                "it is not set: writes of this app are not told from those of others in HubSpot's histories"
+            );
+        }
         if self.config.webhook.client_secret.is_none() {
             tracing::warn!(
                 event = event::CONFIG_IGNORED,

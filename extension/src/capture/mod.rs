@@ -4,12 +4,12 @@
 //! TRUNCATE. It runs inside the application's transaction, so it has two duties: to cost little and never to be the
 //! reason a statement fails.
 //!
-//! - The mapping is resolved once per backend ([`plan`]).
-//! - An UPDATE compares the mapped columns by their stored bytes and returns when none differs ([`tuple`]).
-//! - Only what differs is detoasted and turned into text, a JSON path is compared at the path ([`datum_text`]).
-//! - One row per change goes in without the executor ([`insert`]); it is there if and only if the transaction commits.
-//! - A row that moves to another partition is one change, not a delete and an insert ([`moved`]).
-//! - What the applier writes itself is left out ([`suppress`]); a sleeping relay is woken at commit ([`notify`]).
+//! - The mapping is resolved once per backend (`plan`).
+//! - An UPDATE compares the mapped columns by their stored bytes and returns when none differs (`tuple`).
+//! - Only what differs is detoasted and turned into text, a JSON path is compared at the path (`datum_text`).
+//! - One row per change goes in without the executor (`insert`); it is there if and only if the transaction commits.
+//! - A row that moves to another partition is one change, not a delete and an insert (`moved`).
+//! - What the applier writes itself is left out (`suppress`); a sleeping relay is woken at commit (`notify`).
 //!
 //! A record is named by its key columns: the text of the only one, or a JSON array of the texts of several. A row whose
 //! key holds a NULL does not exist for the mapping: giving it a key counts as an insert, taking the key as a delete.

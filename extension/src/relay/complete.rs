@@ -5,6 +5,7 @@ use super::{now_us, parse};
 use crate::book::{Book, Queue, Record};
 use crate::catalog::{Catalog, Clock, Field};
 use crate::{convert, spi};
+use hubspot_sync_core::field::{EditEnd, Effect};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
@@ -204,7 +205,11 @@ fn refused(record: &mut Record, answer: &Answer, clock: Clock, now: i64) {
         }
         record.event(&field, clock, now, |state, _, out| {
             if answer.unknown {
+                // The write stays in flight: the next claim finds out from the history whether it landed after all.
                 state.parked = true;
+                if let Some(edit) = state.pending_edit {
+                    out.push(Effect::EditEnded { edit, end: EditEnd::Failed });
+                }
             } else {
                 state.refuse(flight.generation, out);
             }

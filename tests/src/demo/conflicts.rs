@@ -24,7 +24,8 @@ const CLEARLY_LATER: Duration = Duration::from_secs(1);
 /// 4: each strategy, and a person's decision.
 pub(super) async fn at_once(world: &World, screen: &mut Screen) -> Result<()> {
     screen.heading("4. Both sides change the same field at once");
-    screen.say("The mapping says who wins, field by field. To show all strategies it is imported again with these:");
+    screen.say("The mapping says who wins, field by field. To show every strategy, it is imported");
+    screen.say("again with these:");
     let strategy: Json = serde_json::from_str(STRATEGY_MAPPING)?;
     let mut mapping = strategy.clone();
     for (_, entry, strategy, _) in FIELDS {
@@ -42,14 +43,17 @@ pub(super) async fn at_once(world: &World, screen: &mut Screen) -> Result<()> {
     let customer = Customer::number(world, 4).await?;
     let fields = FIELDS.map(|(field, ..)| field);
     let mut lines = customer.lines(world, "before", &fields).await?;
-    screen.say("The relay is paused, so that neither side hears of the other. PostgreSQL edits first, HubSpot later.");
+    screen.say("The relay is paused, so that neither side hears of the other.");
+    screen.say("PostgreSQL edits first, HubSpot a second later.");
     pause(world, screen).await?;
     customer
         .update(
             world,
             screen,
-            "company_name = 'Customer 0004 W', legal_name = 'Customer 0004 W Ltd', \
-             contact = '{\"email\": \"w.example.com\", \"phone\": \"+1 555 1111\"}'",
+            "company_name = 'Customer 0004 W',
+             legal_name = 'Customer 0004 W Ltd',
+             contact = '{\"email\": \"w.example.com\", \"phone\": \"+1 555 1111\"}'
+",
         )
         .await?;
     tokio::time::sleep(CLEARLY_LATER).await;
@@ -121,7 +125,7 @@ async fn kept(world: &World, screen: &mut Screen, customer: &Customer) -> Result
         .await?;
     screen.act(
         "PostgreSQL",
-        "SELECT field, warp_value, hubspot_value, status, winner FROM hubspot.conflicts;",
+        "SELECT field, warp_value, hubspot_value, status, winner\nFROM hubspot.conflicts;",
     );
     let text = |row: &tokio_postgres::Row, column: usize| row.get::<_, Option<String>>(column).unwrap_or_default();
     screen.table(
@@ -183,7 +187,7 @@ async fn decide(world: &World, screen: &mut Screen, customer: &Customer, open: i
 /// LATEST_WINS the other way round.
 async fn later_in_postgres(world: &World, screen: &mut Screen) -> Result<()> {
     screen.blank();
-    screen.say("LATEST_WINS the other way round: HubSpot edits first, PostgreSQL later.");
+    screen.say("LATEST_WINS the other way round: HubSpot first, PostgreSQL a second later.");
     let customer = Customer::number(world, 5).await?;
     let mut lines = customer.lines(world, "before", &[PHONE]).await?;
     pause(world, screen).await?;
@@ -193,7 +197,7 @@ async fn later_in_postgres(world: &World, screen: &mut Screen) -> Result<()> {
         .update(
             world,
             screen,
-            r#"contact = jsonb_set(contact, '{phone}', '"+1 555 4444"')"#,
+            "contact = jsonb_set(contact, '{phone}', '\"+1 555 4444\"')\n",
         )
         .await?;
     lines.extend(customer.lines(world, "while paused", &[PHONE]).await?);

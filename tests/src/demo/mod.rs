@@ -53,6 +53,8 @@ pub async fn play() -> ExitCode {
         result = story(&mut stage, &mut screen) => Some(result),
         () = interrupted() => None,
     };
+    // A wait that was given up has shown it already.
+    let show_state = matches!(played, Some(Ok(())));
     let code = match played {
         Some(Ok(())) if screen.failed() == 0 => 0,
         Some(Ok(())) => 1,
@@ -67,14 +69,18 @@ pub async fn play() -> ExitCode {
         }
     };
     if code == 1
+        && show_state
         && let Some(world) = &stage.world
         && let Ok(picture) = world.picture().await
     {
         eprintln!("\nWhat the database says:\n{picture}");
     }
+    let started = !stage.no_cluster;
     stop(stage).await;
     screen.blank();
-    screen.say("PostgreSQL, relay and simulator are stopped, and their files are gone.");
+    if started {
+        screen.say("PostgreSQL, relay and simulator are stopped, and their files are gone.");
+    }
     if code != 130 {
         screen.verdict(code == 0, begun.elapsed());
     }
@@ -94,6 +100,19 @@ async fn interrupted() {
     }
 }
 
+/// Starts the shared cluster; its panic becomes an error, without a backtrace.
+async fn start_cluster() -> Result<()> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let started = tokio::task::spawn_blocking(cluster::shared).await;
+    std::panic::set_hook(hook);
+    let Err(error) = started else { return Ok(()) };
+    match error.try_into_panic().map(|panic| panic.downcast::<String>()) {
+        Ok(Ok(message)) => bail!("{message}"),
+        _ => bail!("PostgreSQL did not start"),
+    }
+}
+
 async fn stop(mut stage: Stage) {
     if let Some(mut world) = stage.world.take() {
         if let Some(relay) = world.take_relay() {
@@ -108,14 +127,15 @@ async fn stop(mut stage: Stage) {
 
 async fn story(stage: &mut Stage, screen: &mut Screen) -> Result<()> {
     screen.title("hubspot_sync: customers in PostgreSQL, companies in HubSpot");
-    screen.say("A table is mapped to HubSpot companies, field by field. The mapping says who owns each field:");
-    screen.say("WARP (the application on PostgreSQL), HubSpot, or both. A relay carries the changes.");
+    screen.say("A table is mapped to HubSpot companies, field by field. The mapping says who owns");
+    screen.say("each field: WARP (the application on PostgreSQL), HubSpot, or both. A relay carries");
+    screen.say("the changes.");
     screen.say("HubSpot is a simulator here: nothing leaves this machine.");
 
     screen.heading("Getting ready");
-    if tokio::task::spawn_blocking(cluster::shared).await.is_err() {
+    if let Err(error) = start_cluster().await {
         stage.no_cluster = true;
-        bail!("PostgreSQL did not start; the reason is above");
+        return Err(error);
     }
     let world = stage.world.insert(World::without_relay("demo", |_| ()).await?);
     prepare(world, screen).await?;
@@ -176,6 +196,7 @@ async fn import(world: &World, mapping: &Json) -> Result<()> {
 /// Starts the relay and waits until every customer is a company.
 async fn first_sync(world: &mut World, screen: &mut Screen) -> Result<()> {
     screen.heading("First sync: the relay starts");
+    screen.say("The table was there before the mapping. Its rows are companies to be.");
     let begun = Instant::now();
     world.start_relay("").await?;
     loop {
@@ -208,7 +229,7 @@ async fn first_sync(world: &mut World, screen: &mut Screen) -> Result<()> {
         ],
     );
     screen.say(&format!(
-        "It took {:.1} s and {} requests: {upserts} upserts of 100, {} reads of 100, {} others.",
+        "It took {:.1} s and {} requests: {upserts} upserts and {} reads of 100 records, {} other.",
         took.as_secs_f64(),
         requests.len(),
         world.sim.count(Op::BatchRead),
@@ -233,7 +254,7 @@ async fn first_sync(world: &mut World, screen: &mut Screen) -> Result<()> {
         "names, balances and cities are the same on both sides for all of them",
     );
 
-    // HubSpot tells about every value it was given: all of that is our own echo.
+    screen.say("HubSpot sends an event about every value it was given. All of that is our own echo.");
     world.sim.flush().await;
     let begun = Instant::now();
     while world
@@ -251,10 +272,7 @@ async fn first_sync(world: &mut World, screen: &mut Screen) -> Result<()> {
     let events: usize = events.unwrap_or_default().parse().unwrap_or_default();
     screen.check(
         world.sim.requests().len() == requests.len(),
-        &format!(
-            "HubSpot echoed {} events about that; they caused no request",
-            thousands(events)
-        ),
+        &format!("{} events came; they caused no request", thousands(events)),
     );
     Ok(())
 }

@@ -65,12 +65,16 @@ impl Screen {
         self.line(text);
     }
 
-    /// What somebody does, and where.
+    /// What somebody does, and where; further lines are indented.
     pub(super) fn act(&self, side: &str, text: &str) {
-        self.line(&format!("  {} {}", self.paint("36", &format!("{side:<10} >")), text));
+        let mut side = format!("{side:<10} >");
+        for line in text.lines() {
+            self.line(&format!("  {} {line}", self.paint("36", &side)));
+            side = format!("{:<14}", "");
+        }
     }
 
-    /// A table with a head line.
+    /// A table with a head line and an empty line on either side.
     pub(super) fn table(&self, head: &[&str], rows: &[Vec<String>]) {
         let wide = |text: &str| text.chars().count();
         let mut widths: Vec<usize> = head.iter().map(|cell| wide(cell)).collect();
@@ -120,11 +124,13 @@ impl Screen {
         }
     }
 
-    /// The story could not go on.
+    /// The story could not go on. The first line is for everybody, the others for whoever looks into it.
     pub(super) fn broken(&mut self, error: &str) {
-        // What follows the first line is for whoever looks into it.
-        let first = error.lines().next().unwrap_or_default();
+        let (first, more) = error.split_once('\n').unwrap_or((error, ""));
         self.check(false, &format!("the demo could not go on: {first}"));
+        if !more.is_empty() {
+            eprintln!("\n{more}");
+        }
     }
 
     /// The last line.

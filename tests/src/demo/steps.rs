@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::screen::Screen;
+use super::screen::{Screen, thousands};
 use super::view::{BALANCE, CITY, CREDIT_LIMIT, Customer, Field, NAME, SIDES, STATUS, STREET, ZIP};
 use crate::world::World;
 
@@ -23,12 +23,33 @@ pub(super) async fn outbound(world: &World, screen: &mut Screen) -> Result<()> {
     screen.equal("balance in HubSpot", customer.there(world, BALANCE), "240.5");
     screen.equal("balance in PostgreSQL", customer.here(world, BALANCE).await?, "240.50");
 
+    screen.blank();
+    screen.say("An edit of it in HubSpot does not come in. WARP's next change goes out over it.");
+    let mut lines = customer.lines(world, "before", &[BALANCE]).await?;
     customer.edit(world, screen, BALANCE, "999")?;
     world.settle().await?;
+    lines.extend(customer.lines(world, "after HubSpot's edit", &[BALANCE]).await?);
+    let here = customer.here(world, BALANCE).await?;
+    customer.update(world, screen, "current_balance = 250").await?;
+    world.until_hubspot(&customer.id, BALANCE.property, Some("250")).await?;
+    world.settle().await?;
+    lines.extend(customer.lines(world, "after WARP's next", &[BALANCE]).await?);
+    screen.table(&SIDES, &lines);
+    screen.equal("balance in PostgreSQL after HubSpot's edit", here, "240.50");
+    let skipped = format!(
+        "SELECT count(*)::text FROM hubspot.sync_log
+         WHERE entity_key = '{}' AND field = 'current_balance' AND action = 'skipped_by_direction'",
+        customer.key
+    );
     screen.equal(
-        "balance in PostgreSQL, not HubSpot's to change",
-        customer.here(world, BALANCE).await?,
-        "240.50",
+        "edits in the log as skipped by direction",
+        world.text(&skipped).await?,
+        "1",
+    );
+    screen.equal(
+        "balance in HubSpot after WARP's next",
+        customer.there(world, BALANCE),
+        "250",
     );
     Ok(())
 }
@@ -69,20 +90,22 @@ pub(super) async fn both_ways(world: &World, screen: &mut Screen) -> Result<()> 
         .until_hubspot(&customer.id, NAME.property, Some("Customer 0003 North"))
         .await?;
     world.settle().await?;
-    screen.equal("name in HubSpot", customer.there(world, NAME), "Customer 0003 North");
+    let there = customer.there(world, NAME);
     lines.extend(customer.lines(world, "after PostgreSQL's", &[NAME]).await?);
 
     customer.edit(world, screen, NAME, "Customer 0003 South")?;
     until_row(world, &customer, NAME, "Customer 0003 South").await?;
     world.settle().await?;
-    screen.equal(
-        "name in PostgreSQL",
-        customer.here(world, NAME).await?,
-        "Customer 0003 South",
-    );
+    let here = customer.here(world, NAME).await?;
     lines.extend(customer.lines(world, "after HubSpot's", &[NAME]).await?);
     screen.table(&SIDES, &lines);
-    screen.equal("name in HubSpot", customer.there(world, NAME), "Customer 0003 South");
+    screen.equal("name in HubSpot after PostgreSQL's edit", there, "Customer 0003 North");
+    screen.equal("name in PostgreSQL after HubSpot's edit", here, "Customer 0003 South");
+    screen.equal(
+        "name in HubSpot at the end",
+        customer.there(world, NAME),
+        "Customer 0003 South",
+    );
     screen.equal(
         "conflicts",
         world.text("SELECT count(*)::text FROM hubspot.conflicts").await?,
@@ -95,9 +118,8 @@ pub(super) async fn both_ways(world: &World, screen: &mut Screen) -> Result<()> 
 pub(super) async fn inserted(world: &World, screen: &mut Screen) -> Result<()> {
     screen.heading("5. A row is inserted: it becomes a company, and its id comes back");
     let companies = world.sim.records("companies").len();
-    let insert = "INSERT INTO customers (ban, company_name, status) VALUES ('BAN-1001', 'Customer 1001', 'TRIAL')";
-    screen.act("PostgreSQL", "INSERT INTO customers (ban, company_name, status)");
-    screen.act("PostgreSQL", "  VALUES ('BAN-1001', 'Customer 1001', 'TRIAL');");
+    let insert = "INSERT INTO customers (ban, company_name, status) VALUES ('BAN-1001', 'Customer 1001', 'TRIAL');";
+    screen.act("PostgreSQL", &insert.replace(" VALUES", "\nVALUES"));
     world.sql.batch_execute(insert).await?;
     world
         .until("SELECT external_ids->>'hubspot_company_id' IS NOT NULL FROM customers WHERE ban = 'BAN-1001'")
@@ -110,7 +132,7 @@ pub(super) async fn inserted(world: &World, screen: &mut Screen) -> Result<()> {
         "before".to_owned(),
         String::new(),
         "no such row".to_owned(),
-        format!("{companies} companies"),
+        format!("{} companies", thousands(companies)),
     ]];
     lines.extend(customer.lines(world, "after", &[NAME, STATUS]).await?);
     lines.push(vec![
@@ -144,7 +166,7 @@ pub(super) async fn one_part(world: &World, screen: &mut Screen) -> Result<()> {
     let versions = customer.versions(world).await?;
     let mut lines = customer.lines(world, "before", &fields).await?;
     customer
-        .update(world, screen, r#"address = jsonb_set(address, '{city}', '"Basel"')"#)
+        .update(world, screen, "address = jsonb_set(address, '{city}', '\"Basel\"')\n")
         .await?;
     world.until_hubspot(&customer.id, CITY.property, Some("Basel")).await?;
     world.settle().await?;
@@ -173,7 +195,11 @@ pub(super) async fn refused(world: &World, screen: &mut Screen) -> Result<()> {
     let fields = [STATUS, NAME];
     let mut lines = customer.lines(world, "before", &fields).await?;
     customer
-        .update(world, screen, "status = 'BROKEN', company_name = 'Customer 0007 West'")
+        .update(
+            world,
+            screen,
+            "status = 'BROKEN',\ncompany_name = 'Customer 0007 West'\n",
+        )
         .await?;
     world
         .until_hubspot(&customer.id, NAME.property, Some("Customer 0007 West"))
@@ -197,12 +223,15 @@ pub(super) async fn refused(world: &World, screen: &mut Screen) -> Result<()> {
     let text = |column: usize| failure.get::<_, Option<String>>(column).unwrap_or_default();
     screen.act(
         "PostgreSQL",
-        "SELECT field, kind, value, message FROM hubspot.failed_syncs;",
+        "SELECT field, kind, value, message\nFROM hubspot.failed_syncs WHERE status = 'open';",
     );
-    screen.table(&["field", "kind", "value", "message"], &[(0..4).map(text).collect()]);
+    screen.table(&["field", "kind", "value"], &[(0..3).map(text).collect()]);
+    screen.say(&format!("  message: {}", text(3)));
+    screen.blank();
     screen.equal("parked field", Some(text(0)), "status");
     screen.equal("refused value", Some(text(2)), "BROKEN");
 
+    screen.blank();
     screen.say("Somebody mends it:");
     customer.update(world, screen, "status = 'SUSPENDED'").await?;
     world
@@ -222,7 +251,8 @@ pub(super) async fn refused(world: &World, screen: &mut Screen) -> Result<()> {
 /// 8: HubSpot's event about our own write.
 pub(super) async fn echo(world: &World, screen: &mut Screen) -> Result<()> {
     screen.heading("8. HubSpot tells us about our own write: nothing happens");
-    screen.say("A webhook about our own write must not come back as a change, or both sides would chase each other.");
+    screen.say("HubSpot sends a webhook about every write, ours too. If that came back as a change,");
+    screen.say("both sides would chase each other.");
     let customer = Customer::number(world, 8).await?;
     let mut lines = customer.lines(world, "before", &[BALANCE]).await?;
     world.sim.hold_webhooks();
@@ -233,7 +263,7 @@ pub(super) async fn echo(world: &World, screen: &mut Screen) -> Result<()> {
     let before = quiet(world, &customer).await?;
     screen.act(
         "HubSpot",
-        &format!("sends the webhook: {held} event about {}", BALANCE.property),
+        &format!("sends the webhook: {held} event about our {}", BALANCE.property),
     );
     world.sim.release_webhooks();
     world

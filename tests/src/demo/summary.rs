@@ -23,12 +23,13 @@ pub(super) async fn show(world: &World, screen: &mut Screen) -> Result<()> {
     let too_many = requests.iter().filter(|request| request.status == 429).count();
     lines.push(line("requests refused for their rate", too_many));
     lines.push(count(world, "records linked", "hubspot.link WHERE status = 'linked'").await?);
-    lines.push(count(world, "edits of rows captured", "hubspot.ledger").await?);
+    lines.push(count(world, "values captured from rows", "hubspot.ledger").await?);
     lines.extend(
         groups(
             world,
             "  ",
-            "SELECT ending, count(*) FROM hubspot.ledger GROUP BY 1 ORDER BY 1",
+            "SELECT CASE ending WHEN 'lost_conflict' THEN 'lost a conflict' ELSE ending END, count(*)
+             FROM hubspot.ledger GROUP BY 1 ORDER BY 2 DESC",
         )
         .await?,
     );
@@ -47,7 +48,10 @@ pub(super) async fn show(world: &World, screen: &mut Screen) -> Result<()> {
         groups(
             world,
             "  ",
-            "SELECT status, count(*) FROM hubspot.webhook_events GROUP BY 1 ORDER BY 1",
+            "SELECT CASE WHEN event->>'changeSource' = 'CRM_UI' THEN 'edits of people in HubSpot'
+                         WHEN event->>'subscriptionType' LIKE '%.propertyChange' THEN 'echoes of our own writes'
+                         ELSE 'companies made by us' END, count(*)
+             FROM hubspot.webhook_events GROUP BY 1 ORDER BY 2 DESC",
         )
         .await?,
     );

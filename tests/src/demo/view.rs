@@ -68,10 +68,9 @@ impl Customer {
 
     /// Changes the row as an application does.
     pub(super) async fn update(&self, world: &World, screen: &Screen, set: &str) -> Result<()> {
-        screen.act(
-            "PostgreSQL",
-            &format!("UPDATE customers SET {set} WHERE id = {};", self.key),
-        );
+        let statement = format!("UPDATE customers SET {set} WHERE id = {};", self.key);
+        let lines: Vec<&str> = statement.lines().map(str::trim).collect();
+        screen.act("PostgreSQL", &lines.join("\n"));
         world.update(&self.key, set).await
     }
 

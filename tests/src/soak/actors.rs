@@ -19,7 +19,7 @@ use crate::simulator::Simulator;
 /// Longest pause between two steps.
 const PACE_MS: u64 = 50;
 /// Longest time between the two edits of a step that edits a field on both sides.
-const CLASH_MS: u64 = 400;
+const CLASH_MS: u64 = 600;
 /// Share of such steps.
 const CLASH: f64 = 0.35;
 /// Share of the edits of a field HubSpot is authoritative for that are made in the row all the same.

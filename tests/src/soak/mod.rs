@@ -46,7 +46,7 @@ use trouble::{LONGEST_LATE, Troubles};
 pub(crate) const OBJECT: &str = "companies";
 
 /// Sessions that edit at the same time.
-const ACTORS: usize = 6;
+const ACTORS: usize = 12;
 
 /// Times that swallowed events are sent again: a repair may be swallowed no more, because the faults have stopped.
 const ROUNDS: usize = 4;
@@ -141,7 +141,7 @@ pub async fn run(settings: &Settings) -> Result<Report> {
         records: pairs.len(),
         warp_edits: journal.warp_count(),
         hubspot_edits: journal.hubspot_count(),
-        faults: troubles.counted(&world),
+        faults: troubles.counted(),
         unsettled,
         webhooks: webhooks(&world, resent).await?,
         ..Report::default()

@@ -156,11 +156,11 @@ impl Troubles {
             60..68 => ("write: closed, never applied", write, FaultKind::CloseBeforeApply),
             68..76 => ("write: 503", write, FaultKind::Status(503)),
             76..82 => {
-                let ms = self.rng.random_range(20..700);
+                let ms = self.rng.random_range(20..300);
                 ("write: answered late", write, FaultKind::Delay(ms))
             }
             82..90 => {
-                let ms = self.rng.random_range(20..700);
+                let ms = self.rng.random_range(20..300);
                 (
                     "write: applied and answered late",
                     write,
@@ -175,8 +175,8 @@ impl Troubles {
         self.count(what);
     }
 
-    /// Faults by kind. Of the requests' faults the last one or two may have met no request.
-    pub(crate) fn counted(&self, _world: &World) -> Vec<(&'static str, usize)> {
+    /// Faults by kind. The last one or two of requests may have met none.
+    pub(crate) fn counted(&self) -> Vec<(&'static str, usize)> {
         self.counts.iter().map(|(what, count)| (*what, *count)).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! Between the claim and the write: what was seen in HubSpot, and whether to send.
 
 use super::local::end;
+use super::rules::{self, Rule};
 use super::{EditEnd, Effect, FieldState, InFlight, Intake, Note, Policy, Source};
 use crate::mapping::{Direction, Strategy};
 use crate::value::Value;
@@ -53,10 +54,10 @@ impl FieldState {
     /// What has to be read for this field before it can be decided. `fresh`: HubSpot's value is known and younger than
     /// the cache's time to live.
     pub fn read_needed(&self, policy: &Policy, fresh: bool) -> Read {
-        if self.in_flight.is_some() {
+        if self.in_flight.is_some() && rules::on(Rule::LookAfterUnknown) {
             // An earlier outcome is unknown: look, and look at the history.
             Read::History
-        } else if policy.direction == Direction::WarpToHubspot || (fresh && policy.strategy != Strategy::Manual) {
+        } else if policy.direction == Direction::WarpToHubspot || (fresh && !self.always_looks(policy)) {
             Read::Nothing
         } else {
             Read::Value
@@ -71,34 +72,38 @@ impl FieldState {
         seen: &Observation<'_>,
         out: &mut Vec<Effect>,
     ) -> Decision {
-        if self.generation != generation || !self.needs_delivery() {
+        if self.moved_since(generation) || !self.needs_delivery() {
             return Decision::Settled;
         }
         match seen {
             Observation::History(versions) => self.learn(policy, versions, out),
-            _ if self.in_flight.is_some() => return Decision::Read(Read::History),
+            _ if self.in_flight.is_some() && rules::on(Rule::LookAfterUnknown) => return Decision::Read(Read::History),
             Observation::Nothing => {}
             Observation::Value(value) => {
-                if self.same(value, &self.row) {
+                if self.same(value, &self.row) && rules::on(Rule::EqualIsNotSent) {
                     self.agree(out);
                     out.push(Effect::Noted {
                         note: Note::AlreadyEqual,
                         value: (*value).clone(),
                         at: 0,
                     });
-                } else if policy.direction.receives() && !self.base.as_ref().is_some_and(|b| self.same(value, b)) {
+                } else if policy.direction.receives()
+                    && !self.base.as_ref().is_some_and(|b| self.same(value, b))
+                    && rules::on(Rule::DifferentNeedsHistory)
+                {
                     // Neither ours nor what was agreed: who wrote it, and when?
                     return Decision::Read(Read::History);
                 }
             }
         }
-        if self.generation != generation || !self.needs_delivery() {
+        if self.moved_since(generation) || !self.needs_delivery() {
             return Decision::Settled;
         }
         if let Observation::History(versions) = seen
             && let Some(newest) = versions.iter().max_by_key(|v| v.at)
-            && newest.at >= self.own_at.max(self.seen_at)
+            && (newest.at >= self.own_at.max(self.seen_at) || !rules::on(Rule::OldReadSettlesNothing))
             && self.same(&newest.value, &self.row)
+            && rules::on(Rule::EqualIsNotSent)
         {
             self.agree(out);
             out.push(Effect::Noted {
@@ -117,6 +122,16 @@ impl FieldState {
         Decision::Send(self.row.clone())
     }
 
+    /// Whether what was claimed at `generation` is out of date.
+    fn moved_since(&self, generation: i64) -> bool {
+        self.generation != generation && rules::on(Rule::StopWhenMoved)
+    }
+
+    /// Whether a cached value is never enough.
+    fn always_looks(&self, policy: &Policy) -> bool {
+        policy.strategy == Strategy::Manual && rules::on(Rule::ManualAlwaysLooks)
+    }
+
     /// Takes a property's history into account: the outcome of the write in flight first, then every foreign version
     /// that is new, in order.
     pub fn learn(&mut self, policy: &Policy, versions: &[Version], out: &mut Vec<Effect>) {
@@ -131,7 +146,11 @@ impl FieldState {
                 None => self.forget_in_flight(out),
             }
         }
-        if self.base.is_none() && self.held.is_none() && policy.direction.receives() {
+        if self.base.is_none()
+            && self.held.is_none()
+            && policy.direction.receives()
+            && rules::on(Rule::FirstContactByNewest)
+        {
             // Before the first agreement only what HubSpot holds now matters, not how it came about.
             if let Some(newest) = ordered.last()
                 && newest.source == Source::Foreign

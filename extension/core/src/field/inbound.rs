@@ -1,5 +1,6 @@
 //! A value HubSpot reports, from a webhook, a read, a poll or reconciliation.
 
+use super::rules::{self, Rule};
 use super::{ConflictKind, EditEnd, Effect, FieldState, Held, Note, Policy, Side, Winner};
 use crate::mapping::Direction;
 use crate::value::Value;
@@ -35,7 +36,12 @@ impl FieldState {
     ) -> Intake {
         let known = self.seen_at;
         let intake = self.take_in(policy, value, at, source, out);
-        if self.seen_at > known && self.dirty && self.in_flight.is_none() && policy.direction.receives() {
+        if self.seen_at > known
+            && self.dirty
+            && self.in_flight.is_none()
+            && policy.direction.receives()
+            && rules::on(Rule::NewsOutdatesReads)
+        {
             // What a relay read before this was heard of is out of date.
             self.generation += 1;
         }
@@ -53,7 +59,10 @@ impl FieldState {
     ) -> Intake {
         // An equal value alone is not enough to be ours (we write A, then B; a person sets A back: that is an edit);
         // value and instant of an acknowledged write are.
-        let acknowledged = at == self.own_at && at != 0 && self.base.as_ref().is_some_and(|b| self.same(value, b));
+        let acknowledged = (at == self.own_at || !rules::on(Rule::OursByInstant))
+            && at != 0
+            && self.base.as_ref().is_some_and(|b| self.same(value, b))
+            && rules::on(Rule::AcknowledgedIsOurs);
         match source {
             Source::Own => self.inbound_own(policy, value, at, out),
             Source::Foreign if acknowledged => self.inbound_own(policy, value, at, out),
@@ -64,6 +73,7 @@ impl FieldState {
     fn inbound_own(&mut self, policy: &Policy, value: &Value, at: i64, out: &mut Vec<Effect>) -> Intake {
         if let Some(f) = &self.in_flight
             && self.may_be_in_flight(policy, at)
+            && rules::on(Rule::EchoCompletes)
         {
             if !self.same(value, &f.value) {
                 // Either HubSpot gave our value another form or an older write landed: the answer will tell.
@@ -83,10 +93,12 @@ impl FieldState {
         if at > self.own_at {
             self.own_at = at;
             if at > self.seen_at {
-                if let Some(held) = &mut self.held {
+                if let Some(held) = &mut self.held
+                    && rules::on(Rule::HeldBuried)
+                {
                     held.buried = true;
                 }
-                if !self.same(value, &self.row) && policy.direction.sends() {
+                if !self.same(value, &self.row) && policy.direction.sends() && rules::on(Rule::LateOwnWriteDirties) {
                     // A late write of ours has overwritten something newer.
                     self.dirty = true;
                     self.generation += 1;
@@ -105,11 +117,12 @@ impl FieldState {
     /// Whether a version of ours of this instant can be the write in flight: newer than every write known to have landed,
     /// and than every foreign edit taken into account, because those were before the write was sent.
     pub(super) fn may_be_in_flight(&self, policy: &Policy, at: i64) -> bool {
-        at > self.own_at && (at > self.seen_at || !policy.direction.receives())
+        (at > self.own_at || !rules::on(Rule::InFlightNewerThanOwn))
+            && (at > self.seen_at || !policy.direction.receives() || !rules::on(Rule::InFlightNewerThanSeen))
     }
 
     fn inbound_foreign(&mut self, policy: &Policy, value: &Value, at: i64, out: &mut Vec<Effect>) -> Intake {
-        if at <= self.seen_at {
+        if at <= self.seen_at && rules::on(Rule::StaleDropped) {
             out.push(Effect::Noted {
                 note: Note::Stale,
                 value: value.clone(),
@@ -117,7 +130,7 @@ impl FieldState {
             });
             return Intake::Taken;
         }
-        if !policy.direction.receives() {
+        if !policy.direction.receives() && rules::on(Rule::ReceivesByDirection) {
             self.seen_at = at;
             out.push(Effect::Noted {
                 note: Note::SkippedByDirection,
@@ -126,17 +139,20 @@ impl FieldState {
             });
             return Intake::Taken;
         }
-        if self.in_flight.is_some() {
+        if self.in_flight.is_some() && rules::on(Rule::ForeignWaits) {
             return Intake::Wait;
         }
         self.seen_at = at;
-        if at < self.own_at {
+        if at < self.own_at && rules::on(Rule::BuriedDetected) {
             self.buried(policy, value, at, out);
         } else if !self.dirty {
             // Made after what HubSpot last got from us: no conflict.
             self.write_row(value.clone(), at, false, out);
         } else if self.same(value, &self.row) {
-            if self.held.is_some() || self.warp_wins(policy, self.edited_at, at) == Some(false) {
+            if self.held.is_some()
+                || self.warp_wins(policy, self.edited_at, at) == Some(false)
+                || !rules::on(Rule::EqualMayBeOld)
+            {
                 // Both sides were given the same value: they agree, and nothing needs to be sent.
                 self.agree(out);
             } else {
@@ -169,7 +185,7 @@ impl FieldState {
 
     /// The row's value and HubSpot's `value` disagree: the policy picks.
     fn dispute(&mut self, policy: &Policy, value: &Value, at: i64, buried: bool, out: &mut Vec<Effect>) {
-        let edited_at = if buried && !self.dirty {
+        let edited_at = if buried && !self.dirty && rules::on(Rule::BuriedComparesDelivered) {
             self.own_edited_at
         } else {
             self.edited_at
@@ -219,7 +235,7 @@ impl FieldState {
             Some(true) => {}
             Some(false) => {
                 self.end_pending(EditEnd::Lost, out);
-                self.write_row(value.clone(), at, buried, out);
+                self.write_row(value.clone(), at, buried && rules::on(Rule::BuriedDeliveredBack), out);
             }
             None => {
                 self.dirty = true;
@@ -255,12 +271,12 @@ impl FieldState {
         self.seen_at = self.seen_at.max(at);
         if self.same(value, &self.row) {
             self.agree(out);
-        } else if policy.direction == Direction::WarpToHubspot || value.is_null() {
+        } else if policy.direction == Direction::WarpToHubspot || (value.is_null() && rules::on(Rule::EmptyYields)) {
             self.dirty = policy.direction.sends() && !self.row.is_null();
             if !self.dirty {
                 self.end_pending(EditEnd::Superseded, out);
             }
-        } else if policy.direction == Direction::HubspotToWarp || self.row.is_null() {
+        } else if policy.direction == Direction::HubspotToWarp || (self.row.is_null() && rules::on(Rule::EmptyYields)) {
             self.end_pending(EditEnd::Superseded, out);
             self.write_row(value.clone(), at, false, out);
         } else {

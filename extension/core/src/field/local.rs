@@ -1,5 +1,6 @@
 //! Events of the row's side: a captured edit, and HubSpot's value written into the row.
 
+use super::rules::{self, Rule};
 use super::{EditEnd, Effect, FieldState, Policy, Side};
 use crate::value::Value;
 
@@ -17,7 +18,7 @@ impl FieldState {
         self.edited_at = at;
         self.origin = Side::Warp;
         self.generation += 1;
-        if !policy.direction.sends() {
+        if !policy.direction.sends() && rules::on(Rule::SendsByDirection) {
             end(edit, EditEnd::Skipped, out);
             return;
         }

@@ -18,6 +18,7 @@ mod inbound;
 mod local;
 mod manual;
 mod outcome;
+pub mod rules;
 mod state;
 
 pub use decide::{Decision, Observation, Read, Version};

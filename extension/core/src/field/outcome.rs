@@ -1,6 +1,7 @@
 //! Outcomes of a write: HubSpot acknowledged it, refused it, or nobody knows.
 
 use super::local::end;
+use super::rules::{self, Rule};
 use super::{EditEnd, Effect, FieldState, Intake, Policy, Source};
 use crate::value::Value;
 
@@ -28,7 +29,7 @@ impl FieldState {
         if value != returned {
             self.form = Some((value.clone(), returned.clone()));
         }
-        if at < self.own_at {
+        if at < self.own_at && rules::on(Rule::OlderLandingStaysDirty) {
             // An older write of ours landed after this one: HubSpot holds the older value, so stay dirty.
             self.dirty = true;
             if flight.edit != self.pending_edit {
@@ -46,8 +47,15 @@ impl FieldState {
         // Only when the row moved under the write is there anything left to deliver. Moved there and back, it is equal but
         // edited later than what HubSpot got: a foreign edit in between is a conflict, so the next decision looks.
         self.dirty = self.generation != generation
-            && (self.row != flight.value || (policy.direction.receives() && self.edited_at != flight.edited_at));
+            && rules::on(Rule::MovedStaysDirty)
+            && (self.row != flight.value
+                || !rules::on(Rule::EqualNeedsNoWrite)
+                || (policy.direction.receives()
+                    && self.edited_at != flight.edited_at
+                    && rules::on(Rule::ThereAndBackLooks)));
         if !self.dirty {
+            // Also when it had been given up: a write whose outcome was unknown was found to have landed.
+            self.parked = false;
             self.end_pending(EditEnd::Delivered, out);
         }
     }

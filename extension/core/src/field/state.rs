@@ -1,5 +1,6 @@
 //! What is stored for one field of one record, and what its mapping says about it.
 
+use super::rules::{self, Rule};
 use crate::mapping::{Direction, Strategy};
 use crate::value::Value;
 use serde::{Deserialize, Serialize};
@@ -106,7 +107,12 @@ impl FieldState {
 
     /// Whether there is something for a relay to do: a value to deliver or an outcome to find out.
     pub fn needs_delivery(&self) -> bool {
-        (self.dirty && self.held.is_none() && !self.parked) || self.in_flight.is_some()
+        (self.dirty && !self.is_held() && !self.parked) || self.in_flight.is_some()
+    }
+
+    /// Whether a person has to decide first.
+    fn is_held(&self) -> bool {
+        self.held.is_some() && rules::on(Rule::ManualHolds)
     }
 
     /// Whether HubSpot holding `remote` means that it holds `ours`: equal, or the form HubSpot is known to give it.
@@ -117,7 +123,7 @@ impl FieldState {
     /// Whether the row's side wins against a HubSpot edit at `hubspot_at`, for a value edited at `edited_at`.
     /// `None`: a person decides.
     pub(super) fn warp_wins(&self, policy: &Policy, edited_at: i64, hubspot_at: i64) -> Option<bool> {
-        if self.origin == Side::Hubspot {
+        if self.origin == Side::Hubspot && rules::on(Rule::RepairIsNoConflict) {
             // We are only repairing HubSpot's own value: its newer edit is no conflict, and both times are HubSpot's.
             return Some(edited_at > hubspot_at);
         }
@@ -125,6 +131,9 @@ impl FieldState {
             Strategy::WarpWins => Some(true),
             Strategy::HubspotWins => Some(false),
             // Ties go to HubSpot, and so do edits closer than the clocks can be compared.
+            Strategy::LatestWins if !rules::on(Rule::TiesToHubspot) => {
+                Some(policy.lead(edited_at, hubspot_at) >= -policy.clock_uncertainty)
+            }
             Strategy::LatestWins => Some(policy.lead(edited_at, hubspot_at) > policy.clock_uncertainty),
             Strategy::Manual => None,
         }

@@ -59,8 +59,10 @@ pgrx-home:
 
 .PHONY: ext
 ext: pgrx-home ## Build the extension (release) into target/pgrx-package
-	rm -rf $(PACKAGE)
-	$(CARGO) pgrx package -p hubspot_sync --pg-config $(PG_CONFIG) $(PG_FEATURES) --out-dir $(PACKAGE)
+	rm -rf $(PACKAGE).new
+	$(CARGO) pgrx package -p hubspot_sync --pg-config $(PG_CONFIG) $(PG_FEATURES) --out-dir $(PACKAGE).new
+	@# Beside it and then renamed: a test that starts meanwhile finds the old package or the new one, never half of it.
+	rm -rf $(PACKAGE) && mv $(PACKAGE).new $(PACKAGE)
 
 .PHONY: lint
 lint: pgrx-home ## Formatting, clippy and documentation, all without warnings

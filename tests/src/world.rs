@@ -259,12 +259,15 @@ max_delay = "500ms"
         .await
     }
 
-    /// Waits until both clocks have left the millisecond they show now, so that what comes next is later for HubSpot too,
-    /// whose timestamps are whole milliseconds.
+    /// Waits until the clock has left the millisecond it shows, so that what comes next is later for HubSpot too, whose
+    /// timestamps are whole milliseconds.
     pub async fn next_millisecond(&self) -> Result<()> {
-        let now = self.sim.now_ms();
-        self.until(&format!("extract(epoch FROM clock_timestamp()) * 1000 > {}", now + 1))
-            .await
+        let clock = "floor(extract(epoch FROM clock_timestamp()) * 1000)";
+        let now = self
+            .text(&format!("SELECT ({clock} + 1)::text"))
+            .await?
+            .context("now")?;
+        self.until(&format!("{clock} > {now}")).await
     }
 
     /// Inserts a customer; gives its key.

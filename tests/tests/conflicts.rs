@@ -1,6 +1,7 @@
 //! Both sides edited the same field: who wins, what is written where, and what is on record.
 
 use anyhow::{Context as _, Result};
+use hubspot_sync_tests::cluster::connect;
 use hubspot_sync_tests::simulator::Op;
 use hubspot_sync_tests::world::World;
 use serde_json::{Value as Json, json};
@@ -207,18 +208,50 @@ async fn latest_wins_takes_hubspots_value_that_is_newer() -> Result<()> {
 /// The webhook tells of the conflict before anything is claimed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_finds_the_conflict_before_the_claim() -> Result<()> {
-    let mut world = World::start_with("by_webhook", strategy("HUBSPOT_WINS")).await?;
+    let (mut world, key, id) = apart("by_webhook", "HUBSPOT_WINS").await?;
+    edit_here(&world, &key, "Here").await?;
+    edit_there(&world, &id, "There").await?;
+    let events = Json::Array(world.sim.held_webhooks());
+    let stored: i64 = world
+        .sql
+        .query_one("SELECT hubspot.relay_receive($1)", &[&events])
+        .await?
+        .get(0);
+    assert_eq!(stored, 1);
+    world.sql.query_one("SELECT hubspot.relay_apply(100)", &[]).await?;
+    assert_eq!(
+        facts(&conflict(&world).await?),
+        both_modified("HUBSPOT_WINS", "HUBSPOT", "Base")
+    );
+    assert_eq!(world.row(&key, "company_name").await?.as_deref(), Some("There"));
+    together(&mut world).await?;
+    hubspot_won(&world, &key, &id, "HUBSPOT_WINS").await?;
+    assert_eq!(world.sim.count(Op::BatchRead), 0, "nothing was left to look at");
+    Ok(())
+}
+
+/// While paused, HubSpot's events are stored and no row is written; afterwards they are applied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_stores_events_and_writes_no_row() -> Result<()> {
+    let world = World::start_with("paused", strategy("HUBSPOT_WINS")).await?;
     let (key, id) = world.linked("BAN-1", "Base").await?;
     world.sql.query_one("SELECT hubspot.pause()", &[]).await?;
     world.sim.clear_log();
     edit_here(&world, &key, "Here").await?;
     edit_there(&world, &id, "There").await?;
-    world.until("EXISTS (SELECT 1 FROM hubspot.conflicts)").await?;
+    world
+        .until("EXISTS (SELECT 1 FROM hubspot.webhook_events WHERE event->>'propertyValue' = 'There')")
+        .await?;
+    assert_eq!(world.sim.requests().len(), 0, "{:?}", world.sim.requests());
     world.sql.query_one("SELECT hubspot.resume()", &[]).await?;
+    world
+        .until(&format!(
+            "(SELECT company_name = 'There' FROM customers WHERE id = {key})"
+        ))
+        .await?;
     world.settle().await?;
-    hubspot_won(&world, &key, &id, "HUBSPOT_WINS").await?;
-    assert_eq!(world.sim.count(Op::BatchRead), 0);
-    world.take_relay().context("the relay")?.stop().await;
+    assert_eq!(world.hubspot(&id, "name").as_deref(), Some("There"));
+    assert_eq!(conflict(&world).await?["winner"], "HUBSPOT");
     Ok(())
 }
 
@@ -482,16 +515,15 @@ fn mismatch(strategy: &str, winner: Option<&str>) -> Json {
            "resolved_by": winner.map(|_| "policy")})
 }
 
+/// A first contact that the policy decided: who won, HubSpot's versions, and how the row's edit ended.
 async fn mismatch_ends(
-    world: &World,
-    key: &str,
-    id: &str,
+    (world, key, id): &(World, String, String),
     strategy: &str,
     winner: &str,
-    value: &str,
     versions: &[&str],
     outcome: &str,
 ) -> Result<()> {
+    let value = if winner == "WARP" { "Here" } else { "There" };
     assert_eq!(facts(&conflict(world).await?), mismatch(strategy, Some(winner)));
     agreed_on(world, key, id, value, Some(winner)).await?;
     assert_eq!(world.versions(id, "name"), versions);
@@ -501,66 +533,26 @@ async fn mismatch_ends(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn first_contact_warp_wins() -> Result<()> {
-    let (world, key, id) = first_met("mismatch_warp", "WARP_WINS", false, true).await?;
-    mismatch_ends(
-        &world,
-        &key,
-        &id,
-        "WARP_WINS",
-        "WARP",
-        "Here",
-        &["There", "Here"],
-        "delivered",
-    )
-    .await
+    let met = first_met("mismatch_warp", "WARP_WINS", false, true).await?;
+    mismatch_ends(&met, "WARP_WINS", "WARP", &["There", "Here"], "delivered").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn first_contact_hubspot_wins() -> Result<()> {
-    let (world, key, id) = first_met("mismatch_hubspot", "HUBSPOT_WINS", true, false).await?;
-    mismatch_ends(
-        &world,
-        &key,
-        &id,
-        "HUBSPOT_WINS",
-        "HUBSPOT",
-        "There",
-        &["There"],
-        "lost_conflict",
-    )
-    .await
+    let met = first_met("mismatch_hubspot", "HUBSPOT_WINS", true, false).await?;
+    mismatch_ends(&met, "HUBSPOT_WINS", "HUBSPOT", &["There"], "lost_conflict").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn first_contact_the_row_is_newer() -> Result<()> {
-    let (world, key, id) = first_met("mismatch_row", "LATEST_WINS", true, false).await?;
-    mismatch_ends(
-        &world,
-        &key,
-        &id,
-        "LATEST_WINS",
-        "WARP",
-        "Here",
-        &["There", "Here"],
-        "delivered",
-    )
-    .await
+    let met = first_met("mismatch_row", "LATEST_WINS", true, false).await?;
+    mismatch_ends(&met, "LATEST_WINS", "WARP", &["There", "Here"], "delivered").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn first_contact_hubspot_is_newer() -> Result<()> {
-    let (world, key, id) = first_met("mismatch_there", "LATEST_WINS", false, true).await?;
-    mismatch_ends(
-        &world,
-        &key,
-        &id,
-        "LATEST_WINS",
-        "HUBSPOT",
-        "There",
-        &["There"],
-        "lost_conflict",
-    )
-    .await
+    let met = first_met("mismatch_there", "LATEST_WINS", false, true).await?;
+    mismatch_ends(&met, "LATEST_WINS", "HUBSPOT", &["There"], "lost_conflict").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -759,5 +751,81 @@ async fn parts_of_an_address_conflict_one_by_one() -> Result<()> {
         ["delivered", "lost_conflict"]
     );
     assert_eq!(world.outcomes(&key, "address.zip").await?, ["delivered", "delivered"]);
+    Ok(())
+}
+
+/// The row itself is given HubSpot's value: nobody has to decide any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_conflict_ends_when_the_row_takes_hubspots_value() -> Result<()> {
+    let (world, key, id, _) = held("manual_yields").await?;
+    edit_here(&world, &key, "There").await?;
+    world
+        .until("(SELECT status = 'resolved' FROM hubspot.conflicts)")
+        .await?;
+    world.settle().await?;
+    let row = conflict(&world).await?;
+    assert_eq!(
+        part(&row, &["winner", "resolved_by"]),
+        json!({"winner": null, "resolved_by": "agreement"})
+    );
+    agreed_on(&world, &key, &id, "There", None).await?;
+    assert_eq!(world.versions(&id, "name"), ["Base", "There"]);
+    Ok(())
+}
+
+/// A decision does not wait for a row that an application is changing: the caller is told, and decides again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_does_not_wait_for_a_locked_row() -> Result<()> {
+    let (world, key, id, conflict_id) = held("manual_locked").await?;
+    let app = connect(&world.url).await?;
+    app.batch_execute(&format!("BEGIN; UPDATE customers SET notes = 'x' WHERE id = {key}"))
+        .await?;
+    let call = "SELECT hubspot.resolve_conflict($1, 'HUBSPOT')";
+    let error = world
+        .sql
+        .query_one(call, &[&conflict_id])
+        .await
+        .err()
+        .context("the row is locked")?;
+    assert_eq!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE), "{error:?}");
+    assert_eq!(conflict(&world).await?["status"], "open");
+    neither_side_is_written(&world, &key, &id, "Here", "There").await?;
+    app.batch_execute("COMMIT").await?;
+    resolve(&world, conflict_id, "HUBSPOT", None).await?;
+    agreed_on(&world, &key, &id, "There", Some("HUBSPOT")).await
+}
+
+/// HubSpot's clock is a minute off: edit times are compared as if it were not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn latest_wins_does_not_depend_on_hubspots_clock() -> Result<()> {
+    for (name, offset_ms, row_is_newer) in [("clock_ahead", 60_000, true), ("clock_behind", -60_000, false)] {
+        let mut world = World::without_relay(name, strategy("LATEST_WINS")).await?;
+        world.sim.set_clock_offset(offset_ms);
+        world.start_relay("").await?;
+        let (key, id) = world.linked("BAN-1", "Base").await?;
+        let measured: i64 = world
+            .sql
+            .query_one("SELECT clock_offset_us FROM hubspot.binding", &[])
+            .await?
+            .get(0);
+        assert!((measured / 1000 - offset_ms).abs() < 1000, "measured {measured} us");
+        world.sim.hold_webhooks();
+        world.take_relay().context("the relay")?.stop().await;
+        if row_is_newer {
+            edit_there(&world, &id, "There").await?;
+            edit_here(&world, &key, "Here").await?;
+        } else {
+            edit_here(&world, &key, "Here").await?;
+            edit_there(&world, &id, "There").await?;
+        }
+        together(&mut world).await?;
+        let (value, winner) = if row_is_newer {
+            ("Here", "WARP")
+        } else {
+            ("There", "HUBSPOT")
+        };
+        agreed_on(&world, &key, &id, value, Some(winner)).await?;
+        assert_eq!(conflict(&world).await?["winner"], winner, "{name}");
+    }
     Ok(())
 }

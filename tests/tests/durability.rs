@@ -637,3 +637,98 @@ async fn faults_of_all_kinds_end_with_both_sides_equal() -> Result<()> {
     assert_eq!(world.sim.records("companies").len(), 5);
     ledger_is_complete(&world).await
 }
+
+/// Two relays share the work: each record goes to one of them, each edit is written once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_relays_share_the_work() -> Result<()> {
+    let world = World::start("two_relays").await?;
+    let second = world.run_relay("").await?;
+    for n in 0..20 {
+        world
+            .sql
+            .batch_execute(&format!(
+                "INSERT INTO customers (ban, company_name, status) SELECT 'BAN-{n}-' || i, 'Company', 'ACTIVE' FROM generate_series(1, 10) i"
+            ))
+            .await?;
+    }
+    world.settle().await?;
+    for n in 0..10 {
+        world
+            .sql
+            .batch_execute(&format!(
+                "UPDATE customers SET company_name = 'Name ' || id WHERE id % 10 = {n}"
+            ))
+            .await?;
+    }
+    world.settle().await?;
+    let companies = world.sim.records("companies");
+    assert_eq!(companies.len(), 200);
+    for company in &companies {
+        assert_eq!(
+            world.versions(&company.id, "name").len(),
+            2,
+            "{:?}",
+            world.versions(&company.id, "name")
+        );
+    }
+    assert_eq!(
+        world
+            .count("FROM hubspot.field_state WHERE status <> 'in_sync'")
+            .await?,
+        0
+    );
+    assert_eq!(world.count("FROM hubspot.conflicts").await?, 0);
+    assert_eq!(
+        world
+            .count("FROM hubspot.relay_status WHERE last_seen_at > now() - interval '15 seconds'")
+            .await?,
+        2
+    );
+    ledger_is_complete(&world).await?;
+    second.stop().await;
+    Ok(())
+}
+
+/// HubSpot is away for longer than a record's retries last: none is spent on that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_fails_nothing() -> Result<()> {
+    let world = World::start("outage").await?;
+    let (key, id) = world.linked("BAN-1", "Acme").await?;
+    world.sim.clear_log();
+    world.sim.fault_by_chance(Op::Any, FaultKind::Status(503), 1.0);
+    world.update(&key, "company_name = 'Acme 2'").await?;
+    let tried = async {
+        while world.sim.count(Op::Any) < 8 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(25), tried)
+        .await
+        .with_context(|| format!("{} requests", world.sim.count(Op::Any)))?;
+    assert_eq!(world.count("FROM hubspot.failed_syncs").await?, 0);
+    world.sim.clear_faults();
+    world.until_hubspot(&id, "name", Some("Acme 2")).await?;
+    world.settle().await?;
+    assert_eq!(world.versions(&id, "name"), ["Acme", "Acme 2"]);
+    assert_eq!(world.count("FROM hubspot.failed_syncs").await?, 0);
+    in_sync(&world, &key, "company_name", "Acme 2").await?;
+    ledger_is_complete(&world).await
+}
+
+/// A row that was deleted and inserted again, as many loaders do it, finds its company.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_is_deleted_and_inserted_again_keeps_its_company() -> Result<()> {
+    let world = World::start("reinserted").await?;
+    let (key, id) = world.linked("BAN-1", "Acme").await?;
+    world
+        .sql
+        .execute(&format!("DELETE FROM customers WHERE id = {key}"), &[])
+        .await?;
+    world.settle().await?;
+    let again = world.insert("BAN-1", "Acme again").await?;
+    world.until_hubspot(&id, "name", Some("Acme again")).await?;
+    world.settle().await?;
+    assert_eq!(world.hubspot_id(&again).await?.as_deref(), Some(id.as_str()));
+    assert_eq!(world.sim.records("companies").len(), 1);
+    ledger_is_complete(&world).await
+}

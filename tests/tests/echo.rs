@@ -1,7 +1,8 @@
 //! Our own writes coming back, and the extension's own writes to the rows: neither starts anything again.
 
 use anyhow::{Context as _, Result};
-use hubspot_sync_tests::simulator::Op;
+use hubspot_sync_tests::cluster::connect;
+use hubspot_sync_tests::simulator::{ClearedForm, Op};
 use hubspot_sync_tests::world::World;
 
 /// Ids and contents of everything captured and not taken over.
@@ -286,5 +287,117 @@ async fn a_change_of_no_mapped_field_is_not_captured() -> Result<()> {
         "100.00 is 100: {:?}",
         captured(&world).await?
     );
+    Ok(())
+}
+
+/// NULL is HubSpot's empty string, in whatever form its event says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cleared_value_goes_both_ways_and_its_echo_is_no_edit() -> Result<()> {
+    for (name, form) in [
+        ("cleared_empty", ClearedForm::Empty),
+        ("cleared_null", ClearedForm::Null),
+        ("cleared_absent", ClearedForm::Absent),
+    ] {
+        let world = World::start(name).await?;
+        world.sim.set_behaviour(|b| b.cleared_event = form);
+        let (key, id) = world.linked("BAN-1", "Acme").await?;
+        world
+            .update(&key, "legal_name = 'Legal', contact = '{\"phone\": \"+41 1\"}'")
+            .await?;
+        world.until_hubspot(&id, "phone", Some("+41 1")).await?;
+        world.settle().await?;
+        // Cleared there.
+        world.person_sets(&id, "warp_legal_name", "")?;
+        world
+            .until(&format!("(SELECT legal_name IS NULL FROM customers WHERE id = {key})"))
+            .await?;
+        world.settle().await?;
+        assert_eq!(world.versions(&id, "warp_legal_name"), ["Legal", ""], "{name}");
+        // Cleared here.
+        world.update(&key, "contact = contact - 'phone'").await?;
+        world.until_hubspot(&id, "phone", None).await?;
+        world.settle().await?;
+        assert_eq!(world.versions(&id, "phone"), ["+41 1", ""], "{name}");
+        assert_eq!(world.row(&key, "contact").await?.as_deref(), Some("{}"), "{name}");
+        for field in ["legal_name", "contact_phone"] {
+            assert_eq!(world.state(&key, field, "status").await?.as_deref(), Some("in_sync"));
+            assert_eq!(world.state(&key, field, "base_value").await?, None);
+        }
+        assert_eq!(world.count("FROM hubspot.conflicts").await?, 0);
+    }
+    Ok(())
+}
+
+/// An application that holds a row's lock makes that row's events wait, and nobody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_row_makes_only_its_own_events_wait() -> Result<()> {
+    let world = World::start("locked").await?;
+    let (key, id) = world.linked("BAN-1", "Acme").await?;
+    let (other, other_id) = world.linked("BAN-2", "Other").await?;
+    let app = connect(&world.url).await?;
+    app.batch_execute(&format!(
+        "BEGIN; UPDATE customers SET legal_name = 'Legal' WHERE id = {key}"
+    ))
+    .await?;
+    world.person_sets(&id, "name", "Acme 2")?;
+    world.sim.flush().await;
+    world.person_sets(&other_id, "name", "Other 2")?;
+    world
+        .until(&format!(
+            "(SELECT company_name = 'Other 2' FROM customers WHERE id = {other})"
+        ))
+        .await?;
+    world
+        .until("EXISTS (SELECT 1 FROM hubspot.webhook_events WHERE event->>'propertyValue' = 'Acme 2' AND status = 'pending')")
+        .await?;
+    app.batch_execute("COMMIT").await?;
+    world
+        .until(&format!(
+            "(SELECT company_name = 'Acme 2' AND legal_name = 'Legal' FROM customers WHERE id = {key})"
+        ))
+        .await?;
+    world.until_hubspot(&id, "warp_legal_name", Some("Legal")).await?;
+    world.settle().await?;
+    assert_eq!(world.logged(&key, "company_name", "inbound").await?, 1);
+    assert_eq!(world.count("FROM hubspot.failed_syncs").await?, 0);
+    Ok(())
+}
+
+/// The application changes the very field while HubSpot's event comes: whoever was later wins, nobody is overwritten
+/// unseen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_uncommitted_edit_is_not_overwritten_unseen() -> Result<()> {
+    let world = World::start("uncommitted").await?;
+    let (key, id) = world.linked("BAN-1", "Acme").await?;
+    let app = connect(&world.url).await?;
+    app.batch_execute(&format!(
+        "BEGIN; UPDATE customers SET company_name = 'Here' WHERE id = {key}"
+    ))
+    .await?;
+    world.next_millisecond().await?;
+    world.person_sets(&id, "name", "There")?;
+    world
+        .until("EXISTS (SELECT 1 FROM hubspot.webhook_events WHERE event->>'propertyValue' = 'There')")
+        .await?;
+    app.batch_execute("COMMIT").await?;
+    world
+        .until(&format!(
+            "(SELECT company_name = 'There' FROM customers WHERE id = {key})"
+        ))
+        .await?;
+    world.settle().await?;
+    assert_eq!(world.hubspot(&id, "name").as_deref(), Some("There"));
+    assert_eq!(
+        world
+            .count(
+                "FROM hubspot.conflicts WHERE kind = 'BOTH_MODIFIED' AND warp_value = 'Here' AND hubspot_value = 'There'
+                 AND winner = 'HUBSPOT' AND status = 'resolved'"
+            )
+            .await?,
+        1,
+        "{}",
+        world.picture().await?
+    );
+    assert_eq!(world.outcomes(&key, "company_name").await?.len(), 2);
     Ok(())
 }

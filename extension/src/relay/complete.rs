@@ -208,7 +208,10 @@ fn refused(record: &mut Record, answer: &Answer, clock: Clock, now: i64) {
                 // The write stays in flight: the next claim finds out from the history whether it landed after all.
                 state.parked = true;
                 if let Some(edit) = state.pending_edit {
-                    out.push(Effect::EditEnded { edit, end: EditEnd::Failed });
+                    out.push(Effect::EditEnded {
+                        edit,
+                        end: EditEnd::Failed,
+                    });
                 }
             } else {
                 state.refuse(flight.generation, out);

@@ -9,6 +9,7 @@ use hubspot_relay::{Config, Relay};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
@@ -27,14 +28,22 @@ const RESOLVE: Duration = Duration::from_secs(1);
 /// Open conflicts that a person decides at a time.
 const RESOLVED: i64 = 3;
 
-/// Decides some open conflicts, for each side in turn.
-const RESOLVE_SOME: &str = "
-SELECT count(hubspot.resolve_conflict(id, CASE WHEN id % 2 = 0 THEN 'WARP' ELSE 'HUBSPOT' END))
-FROM (SELECT id FROM hubspot.conflicts WHERE status = 'open' ORDER BY random() LIMIT $1) x";
+/// Picks some open conflicts.
+const OPEN: &str = "SELECT id FROM hubspot.conflicts WHERE status = 'open' ORDER BY random() LIMIT $1";
+
+/// No relay has a session in this database.
+const NO_SESSION: &str = "NOT EXISTS (SELECT 1 FROM pg_stat_activity
+  WHERE datname = current_database() AND application_name = 'hubspot-relay')";
 
 /// A relay in a runtime of its own: taking the runtime away stops everything it does where it stands, as a crash does.
-struct Victim {
-    runtime: Runtime,
+struct Victim(Option<Runtime>);
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Makes trouble and counts it.
@@ -86,15 +95,13 @@ impl Troubles {
             .context("the relay did not start")??;
         let url = format!("http://{address}/v1/webhooks/hubspot/company");
         world.sim.set_webhook_url(Some(&url));
-        self.relay = Some(Victim { runtime });
+        self.relay = Some(Victim(Some(runtime)));
         Ok(())
     }
 
     /// Crashes the relay, if one runs.
     pub(crate) fn stop(&mut self) {
-        if let Some(victim) = self.relay.take() {
-            victim.runtime.shutdown_background();
-        }
+        self.relay = None;
     }
 
     /// Crashes the relay, ends its leases and starts another.
@@ -102,6 +109,8 @@ impl Troubles {
         self.stop();
         let pause = self.rng.random_range(50..400);
         tokio::time::sleep(Duration::from_millis(pause)).await;
+        // What the relay had asked the database for goes on after the crash, and may still commit.
+        world.until(NO_SESSION).await?;
         world
             .sql
             .execute(
@@ -131,8 +140,29 @@ impl Troubles {
                 crash = Instant::now() + Duration::from_millis(self.rng.random_range(CRASH_MS));
             }
             if Instant::now() > resolve {
-                world.sql.query_one(RESOLVE_SOME, &[&RESOLVED]).await?;
+                self.resolve_some(world).await?;
                 resolve = Instant::now() + RESOLVE;
+            }
+        }
+        Ok(())
+    }
+
+    /// A person decides some open conflicts, for each side in turn. A conflict that is settled, or whose row is edited, at
+    /// this very moment is refused, and the person lets it be.
+    async fn resolve_some(&mut self, world: &World) -> Result<()> {
+        for row in world.sql.query(OPEN, &[&RESOLVED]).await? {
+            let id: i64 = row.get(0);
+            let winner = if self.rng.random() { "WARP" } else { "HUBSPOT" };
+            let decided = world
+                .sql
+                .query_one("SELECT hubspot.resolve_conflict($1, $2)", &[&id, &winner])
+                .await;
+            match decided {
+                Ok(_) => {}
+                Err(error) => match error.code() {
+                    Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE | &SqlState::LOCK_NOT_AVAILABLE) => {}
+                    _ => return Err(error).context("deciding a conflict"),
+                },
             }
         }
         Ok(())

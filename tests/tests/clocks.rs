@@ -32,12 +32,6 @@ async fn apart(name: &str, offset_ms: i64) -> Result<(World, String, String)> {
     );
     world.sim.hold_webhooks();
     world.take_relay().context("the relay")?.stop().await;
-    if std::env::var("MUTATE").is_ok() {
-        world
-            .sql
-            .batch_execute("UPDATE hubspot.binding SET clock_offset_us = 0")
-            .await?;
-    }
     Ok((world, key, id))
 }
 

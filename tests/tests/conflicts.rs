@@ -829,3 +829,31 @@ async fn latest_wins_does_not_depend_on_hubspots_clock() -> Result<()> {
     }
     Ok(())
 }
+
+/// HubSpot's edit and the echo of our write that came after it arrive together, before our write is answered: the echo
+/// tells the outcome, and the edit that waited for it is taken up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_that_waits_is_taken_up_when_the_echo_tells_the_outcome() -> Result<()> {
+    let world = World::start_with("page_of_two", strategy("HUBSPOT_WINS")).await?;
+    let (key, id) = world.linked("BAN-1", "Base").await?;
+    world.sim.clear_log();
+    world.sim.hold_webhooks();
+    let before = world.sim.gate_before(Op::BatchUpdate);
+    let after = world.sim.gate(Op::BatchUpdate);
+    edit_here(&world, &key, "Here").await?;
+    before.reached().await;
+    edit_there(&world, &id, "There").await?;
+    before.release();
+    after.reached().await;
+    assert_eq!(world.sim.held_webhooks().len(), 2, "There, and the echo of Here");
+    world.sim.release_webhooks();
+    world
+        .until("(SELECT count(*) FROM hubspot.webhook_events WHERE event->>'propertyValue' IN ('Here', 'There')) = 2")
+        .await?;
+    world
+        .until(&format!("(SELECT count(*) FROM hubspot.sync_log WHERE entity_key = '{key}' AND action = 'echo' AND hubspot_value = 'Here') = 1"))
+        .await?;
+    after.release();
+    world.settle().await?;
+    repaired(&world, &key, &id, "HUBSPOT_WINS").await
+}

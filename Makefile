@@ -95,9 +95,13 @@ test-relay: ## Tests of the relay (no PostgreSQL)
 test-e2e: ## End-to-end tests with PostgreSQL and the simulator (after make ext)
 	@$(SUITE) e2e $(CARGO) test --locked -p hubspot_sync_tests
 
+.PHONY: model
+model: ## Search the field machine's larger worlds exhaustively (minutes; the small ones are in make test)
+	$(CARGO) test --locked --release -p hubspot_sync_tests --test model -- --include-ignored --nocapture
+
 .PHONY: soak
 soak: ## Edit both sides under faults for three minutes and check every field (after make ext)
-	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-soak -- --seconds 28
+	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-soak -- --seconds 24
 
 .PHONY: demo
 demo: setup ext ## Play the customer mapping in both directions against the simulator

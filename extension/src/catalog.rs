@@ -21,7 +21,8 @@ pub struct Field {
     pub hubspot_property: String,
     /// Column of the source table.
     pub column_name: String,
-    /// The column's type as `format_type` prints it.
+    /// The column's type (a domain's base type) without length or precision: values are cast to it, and the column itself
+    /// checks their length, where a cast would cut them silently.
     pub column_type: String,
     /// Keys inside a jsonb column.
     pub path: Option<Vec<String>>,
@@ -166,7 +167,9 @@ SELECT json_build_object(
              FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, ord)
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name::name AND NOT a.attisdropped),
     'fields', coalesce((SELECT json_agg(to_jsonb(f) || jsonb_build_object('column_type',
-                                 pg_catalog.format_type(a.atttypid, a.atttypmod),
+                                 (WITH RECURSIVE b (oid) AS (SELECT a.atttypid UNION ALL SELECT t.typbasetype FROM b JOIN pg_catalog.pg_type t
+                                   ON t.oid = b.oid WHERE t.typtype = 'd')
+                                 SELECT pg_catalog.format_type(b.oid, -1) FROM b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE t.typtype <> 'd'),
                                  'policy_call', (SELECT format('%I.%I', pn.nspname, p.proname) FROM pg_catalog.pg_proc p
                                    JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace WHERE p.oid = f.policy),
                                  'policy_owner', (SELECT p.proowner::bigint FROM pg_catalog.pg_proc p WHERE p.oid = f.policy)) ORDER BY f.id)

@@ -9,7 +9,7 @@ SELECT m.entity_type, l.entity_key, f.field,
   CASE
     WHEN l.status IN ('missing', 'deleted_here', 'deleted_there') THEN l.status
     WHEN s.held THEN 'conflict'
-    WHEN s.parked THEN 'failed'
+    WHEN s.parked OR EXISTS (SELECT 1 FROM hubspot.failed_syncs x WHERE x.link_id = s.link_id AND x.field_id = s.field_id AND x.status = 'open') THEN 'failed'
     WHEN s.flying THEN 'in_flight'
     WHEN l.status = 'parked' THEN 'unlinked'
     WHEN s.dirty THEN 'pending'

@@ -61,6 +61,18 @@ COMMENT ON FUNCTION hubspot.relay_maintain() IS 'Private: rescues expired leases
 COMMENT ON FUNCTION hubspot.relay_write_ids() IS 'Private: writes HubSpot ids into rows that were locked before.';
 COMMENT ON FUNCTION hubspot.relay_record_calls(text, jsonb) IS 'Private: counts of API calls for metrics.';
 
+-- Functions that read rows print floats with all their digits, whatever the session's or the database's setting.
+DO $$
+DECLARE
+  f regprocedure;
+BEGIN
+  FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hubspot'::regnamespace AND p.proname IN ('relay_claim', 'relay_decide',
+      'relay_complete', 'relay_apply', 'relay_write_ids', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed') LOOP
+    EXECUTE format('ALTER FUNCTION %s SET extra_float_digits = 1', f);
+  END LOOP;
+END
+$$;
+
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA hubspot FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA hubspot FROM PUBLIC;
 

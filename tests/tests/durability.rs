@@ -76,18 +76,6 @@ async fn reached(gate: &Gate) -> Result<()> {
         .context("no request came to the gate")
 }
 
-/// What a dead relay holds is free at once: its leases run out now.
-async fn age_leases(world: &World) -> Result<()> {
-    world
-        .sql
-        .execute(
-            "UPDATE hubspot.queue SET lease_expires_at = clock_timestamp() - interval '1 second' WHERE claimed_by IS NOT NULL",
-            &[],
-        )
-        .await?;
-    Ok(())
-}
-
 /// Every captured edit has an end.
 async fn ledger_is_complete(world: &World) -> Result<()> {
     let open = world
@@ -190,7 +178,7 @@ async fn killed_at(world: &mut World, gate: Gate, process: Process) -> Result<()
         "the dead relay's claim"
     );
     world.start_relay("").await?;
-    age_leases(world).await?;
+    world.age_leases().await?;
     world.settle().await?;
     world.settle().await
 }
@@ -281,7 +269,7 @@ async fn killed_at_reached(world: &mut World, gate: Gate, process: Process) -> R
     gate.release();
     drop(gate);
     world.start_relay("").await?;
-    age_leases(world).await?;
+    world.age_leases().await?;
     world.settle().await?;
     world.settle().await
 }
@@ -316,7 +304,7 @@ async fn a_claim_is_left_alone_until_its_lease_is_over() -> Result<()> {
         world.state(&key, "company_name", "status").await?.as_deref(),
         Some("in_flight")
     );
-    age_leases(&world).await?;
+    world.age_leases().await?;
     world.settle().await?;
     world.sim.release_webhooks();
     world.settle().await?;
@@ -422,7 +410,7 @@ async fn a_database_crash_during_a_drain_loses_nothing() -> Result<()> {
     gate.release();
     drop(gate);
     world.reconnect().await?;
-    age_leases(&world).await?;
+    world.age_leases().await?;
     world
         .until("(SELECT count(*) FROM hubspot.link WHERE status = 'linked') = 300")
         .await?;

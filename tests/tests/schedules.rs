@@ -154,18 +154,7 @@ impl Schedule {
             ""
         };
         self.world.start_relay(settings).await?;
-        self.age_leases().await
-    }
-
-    async fn age_leases(&self) -> Result<()> {
-        self.world
-            .sql
-            .execute(
-                "UPDATE hubspot.queue SET lease_expires_at = clock_timestamp() - interval '1 second' WHERE claimed_by IS NOT NULL",
-                &[],
-            )
-            .await?;
-        Ok(())
+        self.world.age_leases().await
     }
 
     async fn run(&mut self, steps: usize) -> Result<()> {
@@ -197,7 +186,7 @@ impl Schedule {
         self.world.sim.clear_faults();
         self.world.sim.webhook_faults(WebhookFaults::default());
         self.world.sim.release_webhooks();
-        self.age_leases().await?;
+        self.world.age_leases().await?;
         self.world.settle().await?;
         for _ in 0..3 {
             self.world.sql.query_one("SELECT hubspot.retry_failed()", &[]).await?;

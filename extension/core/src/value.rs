@@ -19,6 +19,10 @@ pub use crate::error::ValueError;
 /// The longest text HubSpot stores in a property, in characters. HubSpot limit.
 pub const MAX_TEXT_CHARS: usize = 65_536;
 
+/// Stands in JSON documents for U+0000, which PostgreSQL's text cannot hold: a noncharacter that no text may carry. A value
+/// with it is refused as one with the NUL itself.
+pub const NUL_STAND_IN: char = '\u{FDD0}';
+
 /// What separates the options of a multi-select on HubSpot's wire.
 const OPTION_SEPARATOR: char = ';';
 
@@ -228,7 +232,7 @@ pub fn to_warp(kind: ValueKind, value: &Value) -> Option<String> {
 /// The text to read, without the blanks that mean nothing for its kind; `None` when there is no value.
 fn given(kind: ValueKind, text: Option<&str>) -> Result<Option<&str>, ValueError> {
     let Some(text) = text else { return Ok(None) };
-    if text.contains('\0') {
+    if text.contains(['\0', NUL_STAND_IN]) {
         return Err(ValueError::NulCharacter { kind });
     }
     let text = match kind {

@@ -90,7 +90,7 @@ FROM v WHERE NOT EXISTS (SELECT 1 FROM again a WHERE a.link_id = v.link_id AND a
 const END_FAILURES: &str = r#"
 UPDATE hubspot.failed_syncs f SET status = 'resolved', ended_at = clock_timestamp()
 FROM json_to_recordset($1::json) AS v (link_id bigint, field_id int)
-WHERE f.link_id = v.link_id AND f.field_id = v.field_id AND f.status = 'open'"#;
+WHERE f.link_id = v.link_id AND f.field_id IS NOT DISTINCT FROM v.field_id AND f.status = 'open'"#;
 
 const OFFER: &str = r#"
 INSERT INTO hubspot.queue AS q (link_id, priority, waiting_since, due_at)
@@ -138,10 +138,13 @@ impl Book {
             queue(&record, &mut offers, &mut removals, &mut releases);
             if let Some(id) = &record.hubspot_id
                 && record.status == "linked"
-                && (record.link_changed || record.fields.values().any(|e| e.changed))
+                && (record.queue == Queue::Finish || record.link_changed || record.fields.values().any(|e| e.changed))
                 && record.fields.values().all(|e| e.state.in_flight.is_none())
             {
                 wakes.push(json!({"hubspot_object": record.mapping.hubspot_object, "hubspot_id": id}));
+            }
+            if record.link_changed && record.status == "linked" && record.message.is_none() {
+                mended.push(json!({"link_id": record.link_id, "field_id": null}));
             }
             let failed_now: Vec<i64> = record.failures.iter().filter_map(|f| f["field_id"].as_i64()).collect();
             for entry in record.fields.values_mut().filter(|e| e.changed) {

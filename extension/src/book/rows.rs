@@ -57,6 +57,8 @@ pub fn text_expression(field: &Field) -> String {
             path_parameter(field)
         ),
         (None, ValueKind::MultiSelect) => format!("{column}::text"),
+        // As text a char(n) comes without its padding.
+        (None, _) if field.column_type == "bpchar" => format!("{column}::text"),
         (None, _) => format!("to_jsonb({column}) #>> '{{}}'"),
     }
 }
@@ -317,7 +319,7 @@ fn write_group(mapping: &Mapping, ids: &[i32], rows: &[RowWrite], written: &mut 
         for row in rows {
             for field in &fields {
                 let text = row.sets.get(&field.id).and_then(|t| t.as_deref());
-                capture::suppress::expect(mapping.id, &row.key, &field.field, text);
+                capture::suppress::expect(mapping.id, &row.key, &field.field, field.kind, text);
             }
         }
         let outcome = spi::subtransaction(std::panic::AssertUnwindSafe(|| {

@@ -36,6 +36,8 @@ pub(super) enum TextForm {
     Float8,
     Numeric,
     Text,
+    /// A char(n), whose padding is left out.
+    Padded,
     Name,
     Uuid,
     Date,
@@ -76,11 +78,10 @@ impl TextForm {
                 // SAFETY: catalogue look-ups; the function's memory is in `context`, which outlives the plan's use.
                 unsafe {
                     pg_sys::getTypeOutputInfo(base, &mut output, &mut varlena);
-                    if matches!(
-                        output.to_u32(),
-                        pg_sys::F_TEXTOUT | pg_sys::F_VARCHAROUT | pg_sys::F_BPCHAROUT
-                    ) {
-                        return Self::Text;
+                    match output.to_u32() {
+                        pg_sys::F_TEXTOUT | pg_sys::F_VARCHAROUT => return Self::Text,
+                        pg_sys::F_BPCHAROUT => return Self::Padded,
+                        _ => {}
                     }
                     let old = pg_sys::MemoryContextSwitchTo(context);
                     let function = pg_sys::palloc0(size_of::<pg_sys::FmgrInfo>()).cast();
@@ -132,6 +133,14 @@ impl TextForm {
                     }
                 }
                 Self::Text => push_varlena(out, value.datum(layout)),
+                Self::Padded => {
+                    // The padding of a char(n) is no part of its value.
+                    let begin = out.len();
+                    push_varlena(out, value.datum(layout));
+                    while out.len() > begin && out.last() == Some(&b' ') {
+                        out.pop();
+                    }
+                }
                 Self::Name => {
                     let name = value.fixed::<{ pg_sys::NAMEDATALEN as usize }>();
                     let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());

@@ -7,6 +7,7 @@
 use core::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
+use hubspot_sync_core::value::{self, ValueKind};
 use pgrx::pg_sys;
 
 use super::notify;
@@ -14,6 +15,7 @@ use super::notify;
 /// One write that the trigger is to leave out.
 struct Expectation {
     field: Vec<u8>,
+    kind: ValueKind,
     text: Option<Vec<u8>>,
     /// Nesting level of the (sub)transaction that registered it.
     level: i32,
@@ -38,7 +40,7 @@ thread_local! {
 ///
 /// `entity_key` and `new_text` are the texts the trigger prints (see the table in `datum_text`), in UTF-8.
 /// Forgotten at the end of the transaction, and when the subtransaction that announced it is rolled back.
-pub fn expect(mapping_id: i32, entity_key: &str, field: &str, new_text: Option<&str>) {
+pub fn expect(mapping_id: i32, entity_key: &str, field: &str, kind: ValueKind, new_text: Option<&str>) {
     notify::register_callbacks();
     // SAFETY: reads a backend-local variable.
     let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
@@ -53,6 +55,7 @@ pub fn expect(mapping_id: i32, entity_key: &str, field: &str, new_text: Option<&
             .or_default()
             .push(Expectation {
                 field: field.as_bytes().to_vec(),
+                kind,
                 text: new_text.map(|t| t.as_bytes().to_vec()),
                 level,
             });
@@ -99,7 +102,7 @@ pub(super) fn take(
             expected.field == field
                 && match (expected.text.as_deref(), new_text) {
                     (None, None) => true,
-                    (Some(expected), Some(new)) => same(expected, new),
+                    (Some(text), Some(new)) => same(text, new) || same_value(expected.kind, text, new),
                     _ => false,
                 }
         });
@@ -110,6 +113,16 @@ pub(super) fn take(
         }
         true
     })
+}
+
+/// Two texts of one value: an instant with more digits, a set in another order.
+fn same_value(kind: ValueKind, a: &[u8], b: &[u8]) -> bool {
+    let canonical = |text| {
+        value::from_warp(kind, core::str::from_utf8(text).ok())
+            .ok()
+            .filter(|v| !v.is_null())
+    };
+    canonical(a).is_some_and(|a| canonical(b) == Some(a))
 }
 
 /// A subtransaction at nesting `level` ended: its expectations go, or pass to its parent.

@@ -36,8 +36,9 @@ SELECT json_build_object(
   'name', format('%I.%I', n.nspname, c.relname), 'kind', c.relkind::text,
   'allowed', pg_has_role(($1::json->>'role')::oid, c.relowner, 'MEMBER'),
   'columns', (SELECT json_agg(json_build_object('name', a.attname, 'generated', a.attgenerated <> '' OR a.attidentity = 'a',
-      'type_name', CASE WHEN coalesce(b.typtype, t.typtype) = 'e' THEN 'text' ELSE format_type(coalesce(b.oid, t.oid), NULL) END) ORDER BY a.attnum)
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype
+      'type_name', (WITH RECURSIVE b (oid) AS (SELECT a.atttypid UNION ALL SELECT t.typbasetype FROM b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
+        SELECT CASE t.typtype WHEN 'e' THEN 'text' ELSE format_type(b.oid, NULL) END FROM b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype <> 'd')) ORDER BY a.attnum)
+    FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
   'primary_key', coalesce((SELECT json_agg(a.attname ORDER BY k.ord) FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (num, ord)
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num WHERE i.indrelid = c.oid AND i.indisprimary), '[]'),

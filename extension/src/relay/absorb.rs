@@ -141,8 +141,8 @@ fn settle(changes: Vec<Change>) {
             deleted(record, change.actor.as_deref().unwrap_or(""));
             continue;
         }
-        if record.status == "deleted_here" || (change.op == "I" && record.status == "parked") {
-            // The key came back: the record is met anew.
+        if record.status == "deleted_here" || (record.status == "parked" && record.hubspot_id.is_none()) {
+            // The key came back, or what kept the record from being found may have been mended: it is met anew.
             record.status = if record.hubspot_id.is_some() {
                 "linked".into()
             } else {

@@ -97,6 +97,7 @@ fn page(events: &[&Event], verdicts: &mut BTreeMap<i64, Verdict>) {
         let verdict = one(&mut book, event);
         verdicts.insert(event.id, verdict);
     }
+    offer_again(&mut book, events, verdicts);
     let written = book.write_rows();
     book.flush();
     let touches = |event: &Event, hit: &dyn Fn(&i64) -> bool| event.links.iter().flatten().any(hit);
@@ -122,11 +123,32 @@ fn page(events: &[&Event], verdicts: &mut BTreeMap<i64, Verdict>) {
                     *link,
                     only.text("propertyName").as_deref(),
                     only.text("propertyValue"),
+                    only.at_us,
                     reason,
                 );
             }
         }
         several => several.iter().for_each(|event| page(&[event], verdicts)),
+    }
+}
+
+/// An event later in the page, the echo of the write itself, may have told the outcome that an earlier event waits for.
+fn offer_again(book: &mut Book, events: &[&Event], verdicts: &mut BTreeMap<i64, Verdict>) {
+    loop {
+        let waiting: Vec<&Event> = events
+            .iter()
+            .filter(|e| verdicts.get(&e.id).is_some_and(|v| v.0 == "waiting"))
+            .copied()
+            .collect();
+        let mut progress = false;
+        for event in waiting {
+            let verdict = one(book, event);
+            progress |= verdict.0 != "waiting";
+            verdicts.insert(event.id, verdict);
+        }
+        if !progress {
+            return;
+        }
     }
 }
 

@@ -247,8 +247,13 @@ fn measure_clock(answers: &[Answer]) {
     let uncertainty = round_trip_us / 2 + 1000;
     let difference = (answer.updated_at_ms - answer.sent_at_ms) * 1000 - round_trip_us / 2;
     let offset = if difference.abs() <= uncertainty { 0 } else { difference };
+    // The best measurement of the last ten minutes counts: one slow answer must not blur what a quick one showed.
     spi::run(
-        "UPDATE hubspot.binding SET clock_offset_us = ($1::json->>'o')::bigint, clock_uncertainty_us = ($1::json->>'u')::bigint",
+        r#"UPDATE hubspot.binding SET clock_offset_us = ($1::json->>'o')::bigint, clock_uncertainty_us = ($1::json->>'u')::bigint,
+             clock_measured_at = clock_timestamp()
+           WHERE clock_measured_at IS NULL OR clock_measured_at < clock_timestamp() - interval '10 minutes'
+             OR ($1::json->>'u')::bigint <= clock_uncertainty_us
+             OR abs(($1::json->>'o')::bigint - clock_offset_us) > ($1::json->>'u')::bigint + clock_uncertainty_us"#,
         &json!({"o": offset, "u": uncertainty}),
     );
 }

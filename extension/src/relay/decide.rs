@@ -102,7 +102,7 @@ pub fn decide(relay_id: &str, observations: &Json) -> Json {
     }
     book.flush();
     for (link, reason) in &written.refused {
-        super::refused_by_table(*link, None, None, reason);
+        super::refused_by_table(*link, None, None, 0, reason);
     }
     json!({"reads": reads, "writes": writes.into_values().collect::<Vec<_>>(), "settled": settled})
 }
@@ -133,6 +133,12 @@ fn adopt(book: &mut Book, observations: &[Observation]) {
     if news.is_empty() {
         return;
     }
+    // A row that is gone does not keep its record from a row that took its place.
+    spi::run(
+        r#"UPDATE hubspot.link l SET hubspot_id = NULL FROM json_to_recordset($1::json) AS v (link_id bigint, mapping_id int, hubspot_id text)
+           WHERE l.mapping_id = v.mapping_id AND l.hubspot_id = v.hubspot_id AND l.id <> v.link_id AND l.status = 'deleted_here'"#,
+        &Json::Array(news.clone()),
+    );
     let taken: BTreeSet<i64> = spi::rows(
         r#"SELECT json_agg(v.link_id)::text FROM (SELECT *, row_number() OVER (PARTITION BY mapping_id, hubspot_id ORDER BY link_id) AS n
              FROM json_to_recordset($1::json) AS v (link_id bigint, mapping_id int, hubspot_id text)) v

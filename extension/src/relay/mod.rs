@@ -57,11 +57,15 @@ fn may_work() -> bool {
 }
 
 /// The table refused HubSpot's value (a constraint, a trigger): on record, with the table's own words.
-fn refused_by_table(link: i64, property: Option<&str>, value: Option<String>, reason: &str) {
+fn refused_by_table(link: i64, property: Option<&str>, value: Option<String>, at_us: i64, reason: &str) {
     let mut book = Book::open(Catalog::load(), &[link], now_us());
     if let Some(record) = book.records.get_mut(&link) {
         let field = property.and_then(|p| record.mapping.by_property(p)).cloned();
         record.fail(field.as_ref(), "inbound", "row", reason, json!({"value": value}));
+        if let Some(field) = &field {
+            let now = now_us();
+            record.entry(field).note_remote(value, at_us, now);
+        }
     }
     book.flush();
 }

@@ -383,6 +383,29 @@ impl CallCounts {
     }
 }
 
+/// Stands for U+0000, which PostgreSQL's text cannot hold; the extension refuses a value that carries it, and the other
+/// values of the call go on. A noncharacter that no text may carry; `hubspot_sync_core` has the same constant.
+const NUL_STAND_IN: &str = "\u{FDD0}";
+
+/// A document that PostgreSQL can take: without U+0000.
+fn storable<T: Serialize + ?Sized>(document: &T) -> Result<Value, DbError> {
+    let mut value = serde_json::to_value(document).map_err(|e| DbError::Contract {
+        function: "the relay's own document",
+        problem: e.to_string(),
+    })?;
+    replace_nul(&mut value);
+    Ok(value)
+}
+
+fn replace_nul(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('\0') => *text = text.replace('\0', NUL_STAND_IN),
+        Value::Array(items) => items.iter_mut().for_each(replace_nul),
+        Value::Object(members) => members.values_mut().for_each(replace_nul),
+        _ => {}
+    }
+}
+
 impl Db {
     /// Heartbeat. `portal_id` none asks without naming a portal.
     pub async fn hello(&self, relay_id: &str, portal_id: Option<i64>) -> Result<Hello, DbError> {
@@ -419,13 +442,15 @@ impl Db {
     /// Lets the extension decide on what was read.
     pub async fn decide(&self, relay_id: &str, observations: &[Observation]) -> Result<Decided, DbError> {
         let sql = "select to_jsonb(hubspot.relay_decide($1::text, $2::jsonb))";
-        self.call("relay_decide", sql, &[&relay_id, &Json(observations)]).await
+        self.call("relay_decide", sql, &[&relay_id, &Json(storable(observations)?)])
+            .await
     }
 
     /// Records how claims ended.
     pub async fn complete(&self, relay_id: &str, outcomes: &[Outcome]) -> Result<Completed, DbError> {
         let sql = "select to_jsonb(hubspot.relay_complete($1::text, $2::jsonb))";
-        self.call("relay_complete", sql, &[&relay_id, &Json(outcomes)]).await
+        self.call("relay_complete", sql, &[&relay_id, &Json(storable(outcomes)?)])
+            .await
     }
 
     /// Gives back the claims whose write was not started; returns how many.
@@ -439,7 +464,7 @@ impl Db {
     /// Stores webhook events; returns how many were new. When this returns, they are committed.
     pub async fn receive(&self, events: &Value) -> Result<i64, DbError> {
         let sql = "select to_jsonb(hubspot.relay_receive($1::jsonb))";
-        self.call::<Value>("relay_receive", sql, &[&Json(events)])
+        self.call::<Value>("relay_receive", sql, &[&Json(storable(events)?)])
             .await
             .map(|value| count(&value))
     }

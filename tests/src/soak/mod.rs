@@ -108,6 +108,7 @@ pub async fn run(settings: &Settings) -> Result<Report> {
             tokio::spawn(actor.run(until))
         })
         .collect();
+    troubles.look_at_clocks(&world).await?;
     troubles.run(&world, until).await?;
     let mut journal = Journal::default();
     for actor in actors {
@@ -124,8 +125,8 @@ pub async fn run(settings: &Settings) -> Result<Report> {
     for _ in 0..ROUNDS {
         if let Err(error) = world.settle().await {
             unsettled.push(format!("{error:#}"));
-            break;
         }
+        troubles.look_at_clocks(&world).await?;
         let missed = missed(&world).await?;
         if missed.is_empty() || settings.drop_for_good {
             break;
@@ -143,6 +144,7 @@ pub async fn run(settings: &Settings) -> Result<Report> {
         hubspot_edits: journal.hubspot_count(),
         faults: troubles.counted(),
         unsettled,
+        tie_us: troubles.tie_us,
         webhooks: webhooks(&world, resent).await?,
         ..Report::default()
     };
@@ -243,6 +245,7 @@ async fn check(
             let history = world.sim.history(OBJECT, &pair.id, field.property);
             let case = oracle::Case {
                 rule: field.rule,
+                tie_us: report.tie_us,
                 initial: initial.get(&pair.key).and_then(|row| row[index].clone()),
                 warp: &edits.warp,
                 history: oracle::told_apart(&history, &app),

@@ -11,9 +11,9 @@ use crate::simulator::Version;
 /// times are whole milliseconds.
 const SAME_TIME_US: i64 = 2_000;
 
-/// `LATEST_WINS` gives edits to HubSpot that are closer than the clocks can be compared, which is half the time that a
-/// write took, microseconds. The soak's slowest answers take a little over 0.3 s.
-const TIE_US: i64 = 300_000;
+/// The least that counts as a tie of `LATEST_WINS`, microseconds: what the soak sees of the clocks' uncertainty is a
+/// sample.
+const LEAST_TIE_US: i64 = 300_000;
 
 /// A version of a property.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,9 @@ pub struct Conflict {
 pub struct Case<'a> {
     /// How it is decided.
     pub rule: Rule,
+    /// `LATEST_WINS` gives edits to HubSpot that are closer than the clocks can be compared, which is half the time that
+    /// the newest write took: the most that the soak saw, microseconds.
+    pub tie_us: i64,
     /// What both sides held in the beginning.
     pub initial: Option<String>,
     /// Edits of the row.
@@ -134,10 +137,9 @@ impl Case<'_> {
         let (a, b) = (Some(mine.value.clone()), Some(theirs.value.clone()));
         match self.rule {
             Rule::Latest | Rule::Manual => {
-                let tie = if self.rule == Rule::Latest {
-                    TIE_US
-                } else {
-                    SAME_TIME_US
+                let tie = match self.rule {
+                    Rule::Latest => self.tie_us.max(LEAST_TIE_US),
+                    _ => SAME_TIME_US,
                 };
                 if theirs.at > mine.ended + SAME_TIME_US {
                     (b, None)
@@ -254,6 +256,7 @@ mod tests {
     fn case<'a>(rule: Rule, warp: &'a [WarpEdit], history: Vec<Written>, both: &str) -> Case<'a> {
         Case {
             rule,
+            tie_us: 0,
             initial: Some("start".into()),
             warp,
             history,

@@ -35,6 +35,8 @@ pub struct Report {
     pub record_writes: usize,
     /// Values that these calls changed in HubSpot.
     pub value_writes: usize,
+    /// The clocks' largest uncertainty that was seen, microseconds.
+    pub tie_us: i64,
     /// Records checked.
     pub records: usize,
     /// Fields checked.
@@ -94,6 +96,8 @@ impl fmt::Display for Report {
         line(f, "values changed per edit of a row", per_edit(self.value_writes))?;
         let per_any = format!("{:.2}", share(self.value_writes, edits));
         line(f, "values changed per edit of either side", per_any)?;
+        let tie = format!("{} ms", self.tie_us / 1000);
+        line(f, "largest uncertainty of the clocks", tie)?;
         line(f, "records checked", self.records)?;
         line(f, "fields checked", self.fields)?;
         line(f, "fields with an open conflict", self.held)?;

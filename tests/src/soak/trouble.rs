@@ -53,6 +53,8 @@ pub(crate) struct Troubles {
     config: Config,
     relay: Option<Victim>,
     counts: BTreeMap<&'static str, usize>,
+    /// How far apart edits of the two sides had to be to be told apart, at most, microseconds.
+    pub(crate) tie_us: i64,
 }
 
 impl Troubles {
@@ -68,6 +70,7 @@ impl Troubles {
             config,
             relay: None,
             counts: BTreeMap::new(),
+            tie_us: 0,
         };
         troubles.start(world)?;
         Ok(troubles)
@@ -131,6 +134,7 @@ impl Troubles {
         let mut resolve = Instant::now() + RESOLVE;
         while Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(self.rng.random_range(FAULT_MS))).await;
+            self.look_at_clocks(world).await?;
             if !self.calm && world.sim.pending_faults() < 2 {
                 self.fault(world);
             }
@@ -144,6 +148,16 @@ impl Troubles {
                 resolve = Instant::now() + RESOLVE;
             }
         }
+        Ok(())
+    }
+
+    /// How well the product knows HubSpot's clock depends on how long its newest write took.
+    pub(crate) async fn look_at_clocks(&mut self, world: &World) -> Result<()> {
+        let found = world
+            .sql
+            .query_one("SELECT clock_uncertainty_us FROM hubspot.binding", &[])
+            .await?;
+        self.tie_us = self.tie_us.max(found.get(0));
         Ok(())
     }
 

@@ -30,9 +30,21 @@ impl World {
         self.cells[i].event(set, None, true, act)
     }
 
-    /// What must hold of a value that is about to be sent.
-    pub fn check_send(&self, set: &Setting, i: usize, sent: &Value) -> Result<(), Broken> {
-        let f = &self.cells[i].f;
+    /// What must hold of a value that is about to be sent after `seen` was read.
+    pub fn check_send(&self, set: &Setting, i: usize, sent: &Value, seen: &Seen) -> Result<(), Broken> {
+        let (f, l) = (&self.cells[i].f, &self.cells[i].ledger);
+        let shown = match seen {
+            Seen::Nothing => None,
+            Seen::Value(v) => Some(*v),
+            Seen::History(all) => all.last().filter(|v| **v == self.cells[i].newest()).map(|v| v.val),
+        };
+        if shown == Some(val(sent)) {
+            return Err("I4 no loop: HubSpot is given what the read shows that it holds".into());
+        }
+        let unheard = shown.is_some() && shown == l.their_last && !l.their_last_known;
+        if unheard && set.direction.receives() && set.values == Values::Unique {
+            return Err("I2 no lost edit: an edit that the relay saw is overwritten unheard".into());
+        }
         if *sent != f.row {
             return Err("I3 no phantom: what is sent is not the row's value".into());
         }
@@ -216,6 +228,8 @@ impl Cell {
         match set.strategy {
             // A foreign version passes for ours while our newest answer names it by value and instant.
             Strategy::LatestWins if set.values == Values::Few && set.rewrites == Rewrites::QuietLast => None,
+            // A write that lands late passes for a later one of the same value. Both sides then agree, on HubSpot's edit.
+            Strategy::LatestWins if set.values == Values::Few && l.late => None,
             Strategy::LatestWins => newest,
             _ if set.values == Values::Few => None,
             Strategy::Manual if l.chosen.is_some() => l.chosen,
@@ -259,9 +273,12 @@ impl Cell {
         Ok(())
     }
 
-    /// I5: of our values HubSpot may end on the newest only.
+    /// I5: of our values HubSpot may end on the newest only, and so may both sides of HubSpot's.
     fn check_order(&self, set: &Setting) -> Result<(), Broken> {
         let now = self.newest().val;
+        if (H1..PERSON).contains(&now) && Some(now) != self.ledger.their_last && self.f.held.is_none() {
+            return Err("I5 order: HubSpot ends on an older value of its own".into());
+        }
         let ours = self.ledger.mine.iter().position(|v| *v == now);
         match ours {
             Some(i) if set.values == Values::Unique && i + 1 < self.ledger.mine.len() && self.f.held.is_none() => {
@@ -274,7 +291,7 @@ impl Cell {
     /// I6: everything that HubSpot ever said, said again, changes nothing.
     fn check_repeated(&self, set: &Setting) -> Result<(), Broken> {
         let mut again = self.clone();
-        for ver in &self.history {
+        for ver in self.history.iter().filter(|v| v.at > 0) {
             again.event(set, None, false, |f, p, out| {
                 f.inbound(p, &value(ver.val), ver.at, ver.source(), out)
             })?;

@@ -20,6 +20,8 @@ pub struct Report {
     pub states: usize,
     /// States in which nothing was left to do.
     pub rests: usize,
+    /// Every state was looked at.
+    pub whole: bool,
     pub depth: usize,
     pub time: Duration,
     pub found: Option<Found>,
@@ -71,7 +73,7 @@ pub fn search(set: &Setting, limit: usize) -> Report {
         visited.insert(fingerprint(&world), (0, Action::Start(i as u8)));
         frontier.push(world);
     }
-    let (mut depth, mut rests) = (0, 0);
+    let (mut depth, mut rests, mut whole) = (0, 0, true);
     let found = 'search: loop {
         if frontier.is_empty() {
             break None;
@@ -109,13 +111,17 @@ pub fn search(set: &Setting, limit: usize) -> Report {
                     }
                 }
             }
-            assert!(visited.len() <= limit, "more than {limit} states: {set:?}");
+            if visited.len() > limit {
+                whole = false;
+                break 'search None;
+            }
         }
         frontier = next;
     };
     Report {
         states: visited.len(),
         rests,
+        whole,
         depth,
         time: begun.elapsed(),
         found,

@@ -7,7 +7,8 @@
 
 use super::world::*;
 use hubspot_sync_core::field::rules::{self, Rule};
-use hubspot_sync_core::field::{Decision, Intake, Observation, Policy, Read, Winner};
+use hubspot_sync_core::field::{Decision, Intake, Observation, Policy, Read, Source, Winner};
+use hubspot_sync_core::mapping::Direction;
 
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,8 +55,10 @@ impl World {
         }
         self.relay_actions(set, &mut all);
         all.extend((0..self.net.len()).map(|i| Action::LandLate(i as u8)));
-        let drift = || set.direction.sends() && self.cells.iter().any(|c| c.sides_differ() && !c.f.dirty);
-        if self.is_idle() && self.contacted && (self.dropped || drift()) {
+        // Reconciliation repairs what webhooks could not tell, and nothing else: the rest is the machine's own business.
+        let skipped = |c: &Cell| c.sides_differ() && !c.newest().own && !c.f.dirty;
+        let drift = set.direction == Direction::WarpToHubspot && self.cells.iter().any(skipped);
+        if self.is_idle() && self.contacted && (self.dropped || drift) {
             all.push(Action::Reconcile);
         }
         all
@@ -147,7 +150,8 @@ impl World {
 
     fn fault(&mut self) {
         self.faults -= 1;
-        self.credit += 1;
+        // A lost request is sent again for each of its fields.
+        self.credit += self.cells.len() as i8;
     }
 
     fn act(&mut self, set: &Setting, action: Action) -> Result<(), Broken> {
@@ -202,8 +206,8 @@ impl World {
             }
             Action::LandLate(i) => {
                 // Lost, it was sent again; landed, what it overwrote is.
-                self.credit += 1;
                 let sent = self.net.remove(usize::from(i));
+                self.credit += sent.len() as i8;
                 for (i, _) in &sent {
                     self.cells[*i].ledger.late = true;
                 }
@@ -338,7 +342,7 @@ impl World {
                     return Ok(());
                 }
                 Decision::Send(v) => {
-                    self.check_send(set, i, &v)?;
+                    self.check_send(set, i, &v, &seen[i])?;
                     sends.push((i, val(&v)));
                 }
             }
@@ -434,8 +438,9 @@ impl World {
 
     fn webhook(&mut self, set: &Setting, i: usize, index: usize) -> Result<Intake, Broken> {
         let ver = self.cells[i].hooks[index];
+        let source = if set.anonymous { Source::Foreign } else { ver.source() };
         self.event(set, i, None, |f, p, out| {
-            f.inbound(p, &value(ver.val), ver.at, ver.source(), out)
+            f.inbound(p, &value(ver.val), ver.at, source, out)
         })
     }
 

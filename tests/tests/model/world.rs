@@ -74,6 +74,8 @@ pub struct Setting {
     pub gap: bool,
     /// A local edit may bear the very instant of HubSpot's newest version.
     pub ties: bool,
+    /// Webhooks do not name this app as the author of its writes.
+    pub anonymous: bool,
     pub values: Values,
     pub rewrites: Rewrites,
     pub without: Option<Rule>,
@@ -92,6 +94,7 @@ impl Setting {
             cached: false,
             gap: false,
             ties: false,
+            anonymous: false,
             values: Values::Unique,
             rewrites: Rewrites::Version,
             without: None,

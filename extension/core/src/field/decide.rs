@@ -146,16 +146,16 @@ impl FieldState {
                 None => self.forget_in_flight(out),
             }
         }
-        if self.base.is_none()
+        if let Some(newest) = ordered.last()
+            && self.base.is_none()
             && self.held.is_none()
             && policy.direction.receives()
             && rules::on(Rule::FirstContactByNewest)
+            && (newest.at > self.own_at || self.own_at == 0 || !rules::on(Rule::FirstContactNotBuried))
         {
-            // Before the first agreement only what HubSpot holds now matters, not how it came about.
-            if let Some(newest) = ordered.last()
-                && newest.source == Source::Foreign
-                && newest.at > self.seen_at
-            {
+            // Before the first agreement only what HubSpot holds now matters, not how it came about; unless a write of ours
+            // is known to have landed over it.
+            if newest.source == Source::Foreign && newest.at > self.seen_at {
                 self.first_contact(policy, &newest.value, newest.at, out);
             }
             return;

@@ -26,14 +26,24 @@ impl FieldState {
         self.parked = false;
         self.supersede_pending(out);
         self.pending_edit = edit;
-        if let Some(held) = &self.held {
-            out.push(Effect::ConflictUpdated {
-                warp_value: self.row.clone(),
-                warp_at: at,
-                hubspot_value: held.hubspot_value.clone(),
-                hubspot_at: held.hubspot_at,
-            });
+        let Some(held) = &self.held else { return };
+        if held.hubspot_value == self.row {
+            // Both sides hold the same value again: nobody has to decide. When a write of ours had buried HubSpot's value,
+            // it is delivered back.
+            if held.buried {
+                self.held = None;
+                out.push(Effect::ConflictSettled);
+            } else {
+                self.agree(out);
+            }
+            return;
         }
+        out.push(Effect::ConflictUpdated {
+            warp_value: self.row.clone(),
+            warp_at: at,
+            hubspot_value: held.hubspot_value.clone(),
+            hubspot_at: held.hubspot_at,
+        });
     }
 
     /// The row must hold HubSpot's `value`, edited there at `at`. With `deliver`, HubSpot itself must be set back to it.

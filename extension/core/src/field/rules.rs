@@ -4,12 +4,12 @@
 /// One rule of the machine that can be taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[rustfmt::skip]
-#[allow(missing_docs)] // The names are explained by `Rule::says`.
+#[allow(missing_docs)] // `Rule::ALL` says what each is.
 pub enum Rule {
     StopWhenMoved, InFlightDurable, LookAfterUnknown, ForeignWaits, StaleDropped, BuriedDetected, BuriedDeliveredBack,
     BuriedComparesDelivered, OlderLandingStaysDirty, MovedStaysDirty, EqualNeedsNoWrite, ThereAndBackLooks,
     LateOwnWriteDirties, EchoCompletes, InFlightNewerThanOwn, InFlightNewerThanSeen, RepairIsNoConflict,
-    OursByInstant, AcknowledgedIsOurs, TiesToHubspot, ManualHolds, HeldBuried, EmptyYields, FirstContactByNewest,
+    OursByInstant, AcknowledgedIsOurs, TiesToHubspot, ManualHolds, HeldBuried, EmptyYields, FirstContactByNewest, FirstContactNotBuried,
     NewsOutdatesReads, OldReadSettlesNothing, EqualIsNotSent, EqualMayBeOld, DifferentNeedsHistory, ManualAlwaysLooks,
     SendsByDirection, ReceivesByDirection,
 }
@@ -17,7 +17,7 @@ pub enum Rule {
 impl Rule {
     /// Every rule and what it says.
     #[rustfmt::skip]
-    pub const ALL: [(Rule, &'static str); 32] = [
+    pub const ALL: [(Rule, &'static str); 33] = [
         (Rule::StopWhenMoved, "a decision ends when the generation moved since the claim"),
         (Rule::InFlightDurable, "a write is recorded durably before its request leaves"),
         (Rule::LookAfterUnknown, "after an unknown outcome the history is read before anything is sent"),
@@ -42,6 +42,7 @@ impl Rule {
         (Rule::HeldBuried, "a late write of ours under an open conflict buries HubSpot's side of it"),
         (Rule::EmptyYields, "at first contact an empty side yields to a filled one"),
         (Rule::FirstContactByNewest, "before the first agreement only HubSpot's newest version counts"),
+        (Rule::FirstContactNotBuried, "a version that a write of ours is known to have buried is no first contact"),
         (Rule::NewsOutdatesReads, "news of a dirty field makes earlier reads of HubSpot out of date"),
         (Rule::OldReadSettlesNothing, "a history that ends before what is known settles nothing"),
         (Rule::EqualIsNotSent, "what HubSpot holds already is not sent"),

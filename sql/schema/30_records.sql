@@ -76,7 +76,6 @@ CREATE TABLE hubspot.sync_state (
   base_value         text,
   seen_at            bigint NOT NULL,
   own_at             bigint NOT NULL,
-  own_edited_at      bigint NOT NULL,
   flying             boolean NOT NULL,
   flight_value       text,
   flight_edited_at   bigint,

@@ -769,15 +769,70 @@ fn a_late_write_is_overwritten() {
 }
 
 #[test]
-fn an_older_landing_after_the_answer_is_sent_again() {
+fn an_older_landing_under_a_write_waits_and_is_sent_over() {
     let mut case = Case::agreed(Strategy::LatestWins);
     case.edit("new", 200, 1);
     case.send("new");
-    // An older write of ours landed at 350, after this one at 300.
-    case.f.own_at = 350;
+    // An older write of ours landed at 350, after this one at 300. Its version is told first, and waits for the outcome.
+    assert_eq!(case.own("older", 350), Intake::Wait);
     case.answer("new", "new", 300);
-    assert!(case.f.dirty && case.effects().is_empty());
+    assert_eq!(case.effects(), [ended(1, EditEnd::Delivered)]);
+    assert_eq!(case.own("older", 350), Intake::Taken);
+    assert_eq!(case.effects(), [noted(Note::LateWrite, "older", 350)]);
     case.send("new");
+}
+
+#[test]
+fn our_newest_instant_never_goes_back() {
+    let mut case = Case::delivered(Strategy::LatestWins);
+    case.edit("newer", 400, 2);
+    case.send("newer");
+    // HubSpot's clocks disagree by a little: the later write bears the earlier instant.
+    case.answer("newer", "newer", 299);
+    case.rests("newer");
+    assert_eq!(
+        (case.effects(), case.f.own_at),
+        (vec![ended(2, EditEnd::Delivered)], 300)
+    );
+    assert_eq!(case.own("new", 300), Intake::Taken);
+    case.rests("newer");
+}
+
+#[test]
+fn what_waits_is_skipped_when_the_direction_no_longer_sends() {
+    for direction in [Direction::HubspotToWarp, Direction::None] {
+        let mut case = Case::agreed(Strategy::LatestWins);
+        case.edit("new", 200, 1);
+        case.policy.direction = direction;
+        assert_eq!(case.decide(&Observation::Value(&v("old"))), Decision::Settled);
+        assert_eq!(case.effects(), [ended(1, EditEnd::Skipped)]);
+        case.rests("new");
+    }
+    // A write under way is still looked up, and then nothing more is sent.
+    let mut case = Case::agreed(Strategy::WarpWins);
+    case.edit("new", 200, 1);
+    case.send("new");
+    case.policy.direction = Direction::HubspotToWarp;
+    assert_eq!(case.decide(&Observation::Nothing), Decision::Read(Read::History));
+    let nothing_landed = [version("old", 50, Source::Foreign)];
+    case.f.seen_at = 50;
+    assert_eq!(case.decide(&Observation::History(&nothing_landed)), Decision::Settled);
+    assert_eq!(case.effects(), [ended(1, EditEnd::Skipped)]);
+    case.rests("new");
+    // HubSpot's edit reaches the row whatever the strategy.
+    assert_eq!(case.foreign("theirs", 300), Intake::Taken);
+    case.rests("theirs");
+}
+
+#[test]
+fn where_nothing_is_sent_the_row_follows_what_our_late_write_left() {
+    let mut case = Case::agreed(Strategy::LatestWins);
+    case.policy.direction = Direction::HubspotToWarp;
+    assert_eq!(case.own("ours", 300), Intake::Taken);
+    case.rests("ours");
+    // A foreign edit that this write buried is no news: nobody could set HubSpot back to it.
+    assert_eq!(case.foreign("theirs", 250), Intake::Taken);
+    case.rests("ours");
 }
 
 #[test]

@@ -11,7 +11,7 @@ SELECT s.* FROM json_populate_recordset(NULL::hubspot.sync_state, $1::json) s
 ON CONFLICT (link_id, field_id) DO UPDATE SET
   row_value = excluded.row_value, edited_at = excluded.edited_at, origin = excluded.origin, generation = excluded.generation,
   dirty = excluded.dirty, agreed = excluded.agreed, base_value = excluded.base_value, seen_at = excluded.seen_at,
-  own_at = excluded.own_at, own_edited_at = excluded.own_edited_at, flying = excluded.flying,
+  own_at = excluded.own_at, flying = excluded.flying,
   flight_value = excluded.flight_value, flight_edited_at = excluded.flight_edited_at,
   flight_generation = excluded.flight_generation, flight_edit = excluded.flight_edit,
   pending_edit = excluded.pending_edit, held = excluded.held, held_value = excluded.held_value,
@@ -255,7 +255,7 @@ fn state_row(link_id: i64, entry: &Entry) -> Json {
         "link_id": link_id, "field_id": entry.field.id, "row_value": s.row, "edited_at": s.edited_at,
         "origin": if s.origin == Side::Hubspot { "h" } else { "w" }, "generation": s.generation, "dirty": s.dirty,
         "agreed": s.base.is_some(), "base_value": s.base, "seen_at": s.seen_at, "own_at": s.own_at,
-        "own_edited_at": s.own_edited_at, "flying": flight.is_some(), "flight_value": flight.map(|f| &f.value),
+        "flying": flight.is_some(), "flight_value": flight.map(|f| &f.value),
         "flight_edited_at": flight.map(|f| f.edited_at), "flight_generation": flight.map(|f| f.generation),
         "flight_edit": flight.and_then(|f| f.edit), "pending_edit": s.pending_edit, "held": held.is_some(),
         "held_value": held.map(|h| &h.hubspot_value), "held_at": held.map(|h| h.hubspot_at),

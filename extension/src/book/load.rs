@@ -48,7 +48,6 @@ struct StateRow {
     base_value: Value,
     seen_at: i64,
     own_at: i64,
-    own_edited_at: i64,
     flying: bool,
     flight_value: Value,
     flight_edited_at: Option<i64>,
@@ -84,7 +83,6 @@ impl StateRow {
             base: self.agreed.then(|| self.base_value.clone()),
             seen_at: self.seen_at,
             own_at: self.own_at,
-            own_edited_at: self.own_edited_at,
             in_flight: self.flying.then(|| InFlight {
                 value: self.flight_value.clone(),
                 edited_at: self.flight_edited_at.unwrap_or(0),

@@ -35,11 +35,17 @@ impl World {
         let (f, l) = (&self.cells[i].f, &self.cells[i].ledger);
         let shown = match seen {
             Seen::Nothing => None,
+            Seen::Overlooked => {
+                return Err("I2 no lost edit: MANUAL overwrites an edit that a look would have shown".into());
+            }
             Seen::Value(v) => Some(*v),
             Seen::History(all) => all.last().filter(|v| **v == self.cells[i].newest()).map(|v| v.val),
         };
         if shown == Some(val(sent)) {
             return Err("I4 no loop: HubSpot is given what the read shows that it holds".into());
+        }
+        if l.told {
+            return Err("I4 no loop: HubSpot is given again what it said that it holds".into());
         }
         let unheard = shown.is_some() && shown == l.their_last && !l.their_last_known;
         if unheard && set.direction.receives() && set.values == Values::Unique {
@@ -59,11 +65,15 @@ impl World {
 
     /// What must hold wherever nothing is left to do.
     pub fn check_rest(&self, set: &Setting) -> Result<(), Broken> {
+        let set = &self.now_set(set);
         let repeatable = !(set.values != Values::Unique && set.rewrites == Rewrites::QuietLast);
         for cell in &self.cells {
             cell.check_converged(set)?;
             cell.check_ledger(set)?;
-            cell.check_order(set)?;
+            // What lands late where nothing is sent any more stays: the row follows it.
+            if set.direction.sends() || set.becomes.is_none() {
+                cell.check_order(set)?;
+            }
             if repeatable {
                 cell.check_repeated(set)?;
             }
@@ -117,7 +127,7 @@ impl Cell {
         if v == row {
             return Err("I4 no loop: a row is written only to change it".into());
         }
-        if !set.direction.receives() {
+        if !set.direction.receives() && !person {
             return Err("direction: it never writes the row".into());
         }
         if person {
@@ -129,7 +139,8 @@ impl Cell {
         if self.ledger.in_hubspot & (1 << v) == 0 {
             return Err("I3 no phantom: HubSpot never held what is written to the row".into());
         }
-        if set.values == Values::Unique && self.ledger.written & (1 << v) != 0 {
+        // Where nothing is sent any more, a late write of ours may bring a foreign value once again.
+        if set.values == Values::Unique && set.becomes.is_none() && self.ledger.written & (1 << v) != 0 {
             return Err("I6 exactly-once intake: a foreign edit is written to the row twice".into());
         }
         Ok(())
@@ -171,13 +182,17 @@ impl Cell {
                 _ => Err("I1 convergence: a conflict is open that nobody can decide".into()),
             };
         }
+        if !set.direction.sends() && f.dirty {
+            return Err("I1 convergence: something waits that is never sent".into());
+        }
         if set.direction == Direction::None {
             return Ok(());
         }
         if set.direction == Direction::HubspotToWarp {
             // A local edit stands until HubSpot's next one, and an empty property yields at first contact.
             let empty = set.values == Values::Unmet && f.base.is_none() && self.newest().val == EMPTY;
-            let theirs = f.origin == Side::Hubspot || (l.newest == Some(Who::Hubspot) && !empty);
+            let theirs = (f.origin == Side::Hubspot && !l.adrift)
+                || (l.newest == Some(Who::Hubspot) && !self.newest().own && !empty);
             return match theirs && self.sides_differ() {
                 true => Err("I1 convergence: the row has not HubSpot's value".into()),
                 false => Ok(()),
@@ -209,6 +224,9 @@ impl Cell {
     /// The value that the policy picks; `None` when what is remembered of the edits cannot tell.
     fn expected(&self, set: &Setting) -> Option<Val> {
         let l = &self.ledger;
+        if set.becomes.is_some() {
+            return None;
+        }
         if set.values == Values::Unmet {
             return self.expected_unmet(set);
         }

@@ -7,8 +7,8 @@
 
 use super::world::*;
 use hubspot_sync_core::field::rules::{self, Rule};
-use hubspot_sync_core::field::{Decision, Intake, Observation, Policy, Read, Source, Winner};
-use hubspot_sync_core::mapping::Direction;
+use hubspot_sync_core::field::{Decision, Effect, FieldState, Intake, Observation, Policy, Read, Source, Winner};
+use hubspot_sync_core::mapping::{Direction, Strategy};
 
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,11 @@ pub enum Action {
     LandLate(u8),
     Reconcile,
     Resolve { field: u8, winner: u8 },
+    Stall,
+    StalledLands,
+    StalledIsHeard,
+    StalledIsRefused,
+    Turn,
 }
 
 /// A broken promise, in words.
@@ -49,7 +54,11 @@ pub fn policy(set: &Setting) -> Policy {
 impl World {
     /// Every step that is possible here.
     pub fn actions(&self, set: &Setting) -> Vec<Action> {
+        let set = &self.now_set(set);
         let mut all = Vec::new();
+        if set.becomes.is_some() && !self.turned {
+            all.push(Action::Turn);
+        }
         for (i, cell) in self.cells.iter().enumerate() {
             self.field_actions(set, i as u8, cell, &mut all);
         }
@@ -67,6 +76,7 @@ impl World {
     /// Nothing is under way and nobody has anything to deliver.
     pub fn is_idle(&self) -> bool {
         self.claim.is_none()
+            && self.stalled.is_none()
             && self.net.is_empty()
             && self.cells.iter().all(|c| c.hooks.is_empty() && !c.f.needs_delivery())
     }
@@ -114,7 +124,22 @@ impl World {
         }
     }
 
+    /// What is set now: the mapping may have been given its other direction.
+    pub fn now_set(&self, set: &Setting) -> Setting {
+        let direction = set.becomes.filter(|_| self.turned).unwrap_or(set.direction);
+        Setting { direction, ..*set }
+    }
+
     fn relay_actions(&self, set: &Setting, all: &mut Vec<Action>) {
+        match self.stalled.as_ref().map(|c| &c.stage) {
+            Some(Stage::Send(_)) => all.push(Action::StalledLands),
+            Some(_) => all.extend([Action::StalledIsHeard, Action::StalledIsRefused]),
+            None => {}
+        }
+        let (stage, may) = (self.claim.as_ref().map(|c| &c.stage), set.second && self.faults > 0);
+        if may && self.stalled.is_none() && matches!(stage, Some(Stage::Send(_) | Stage::Answered(_))) {
+            all.push(Action::Stall);
+        }
         match self.claim.as_ref().map(|c| &c.stage) {
             None if !self.contacted || self.cells.iter().any(|c| c.f.needs_delivery()) => {
                 all.push(Action::Claim { cached: false });
@@ -143,7 +168,7 @@ impl World {
     /// Takes a step.
     pub fn step(&self, set: &Setting, action: Action) -> Result<World, Broken> {
         let mut next = self.clone();
-        next.act(set, action)?;
+        next.act(&self.now_set(set), action)?;
         next.normalise(set);
         Ok(next)
     }
@@ -159,8 +184,8 @@ impl World {
             Action::Start(_) => {}
             Action::EditRow { field, value, tie } => self.edit_row(set, usize::from(field), value, tie)?,
             Action::EditHubspot { field, value } => self.edit_hubspot(usize::from(field), value),
-            Action::Claim { cached } => self.begin(set, cached),
-            Action::Fetch => self.fetch(),
+            Action::Claim { cached } => self.begin(set, cached)?,
+            Action::Fetch => self.fetch(set),
             Action::Decide => self.decide(set)?,
             Action::Landed => {
                 let answers = self.land(set)?;
@@ -214,6 +239,25 @@ impl World {
                 self.hubspot_takes(set, &sent);
             }
             Action::Reconcile => self.reconcile(set)?,
+            Action::Turn => {
+                self.turned = true;
+                // What was edited before is compared by nobody any more: it is drift until the next edit.
+                for c in &mut self.cells {
+                    (c.ledger.newest, c.ledger.adrift) = (None, c.f.dirty);
+                }
+            }
+            Action::Stall => {
+                self.fault();
+                self.stalled = self.claim.take();
+                self.relay_dies();
+            }
+            Action::StalledLands => self.stalled_lands(set),
+            // The fencing token keeps a late report out. The machine does not depend on that.
+            Action::StalledIsRefused => self.stalled = None,
+            Action::StalledIsHeard => {
+                let claim = self.stalled.take();
+                self.report(set, claim)?;
+            }
             Action::Resolve { field, winner } => self.resolve(set, usize::from(field), winner)?,
         }
         Ok(())
@@ -232,7 +276,7 @@ impl World {
         l.informed = foreign.unwrap_or(0) <= cell.f.seen_at;
         // Ties go to HubSpot, unless the row's editor had HubSpot's edit before them.
         l.newest = Some(if tie && !l.informed { Who::Hubspot } else { Who::Row });
-        (l.landed, l.later, l.chosen) = (false, false, None);
+        (l.landed, l.later, l.chosen, l.told) = (false, false, None, false);
         let id = l.mine.len() as i64;
         self.event(set, i, Some(v), |f, p, out| {
             f.local_edit(p, value(v), now, Some(id), out)
@@ -254,10 +298,13 @@ impl World {
         });
     }
 
-    fn begin(&mut self, set: &Setting, cached: bool) {
+    fn begin(&mut self, set: &Setting, cached: bool) -> Result<(), Broken> {
         let mut read = if self.contacted { Read::Nothing } else { Read::History };
         let mut generations = vec![None; self.cells.len()];
         for (i, cell) in self.cells.iter().enumerate().filter(|(_, c)| c.f.needs_delivery()) {
+            if !set.direction.sends() && !self.turned && cell.f.in_flight.is_none() {
+                return Err("I4 no loop: a relay is called for an edit that is never sent".into());
+            }
             generations[i] = Some(cell.f.generation);
             read = read.max(cell.f.read_needed(&policy(set), cached));
         }
@@ -266,14 +313,17 @@ impl World {
             stage: Stage::Fetch(read),
         });
         if !set.gap || read == Read::Nothing {
-            self.fetch();
+            self.fetch(set);
         }
+        Ok(())
     }
 
-    fn fetch(&mut self) {
+    fn fetch(&mut self, set: &Setting) {
         let claim = self.claim.as_mut().expect("a claim");
         let Stage::Fetch(read) = claim.stage else { return };
+        let looks = set.strategy == Strategy::Manual && set.direction.receives();
         let see = |c: &Cell| match read {
+            Read::Nothing if looks && !c.newest().own && c.newest().at > c.f.seen_at => Seen::Overlooked,
             Read::Nothing => Seen::Nothing,
             Read::Value => Seen::Value(c.newest().val),
             Read::History => Seen::History(c.history.clone()),
@@ -306,7 +356,7 @@ impl World {
             let history: Vec<_>;
             let shown: hubspot_sync_core::value::Value;
             let observation = match &seen[i] {
-                Seen::Nothing => Observation::Nothing,
+                Seen::Nothing | Seen::Overlooked => Observation::Nothing,
                 Seen::Value(v) => {
                     shown = value(*v);
                     Observation::Value(&shown)
@@ -317,7 +367,15 @@ impl World {
                 }
             };
             let before = self.cells[i].f.clone();
-            let decision = self.event(set, i, None, |f, p, out| f.decide(p, generation, &observation, out))?;
+            let mut phantom = false;
+            let decision = self.event(set, i, None, |f, p, out| {
+                let decision = f.decide(p, generation, &observation, out);
+                phantom = out.iter().any(|e| disputes_the_past(&before, &seen[i], e));
+                decision
+            })?;
+            if phantom {
+                return Err("I3 no phantom: first contact is with a value that HubSpot no longer holds".into());
+            }
             match decision {
                 Decision::Settled => {
                     let f = &self.cells[i].f;
@@ -337,7 +395,7 @@ impl World {
                         stage: Stage::Fetch(read),
                     });
                     if !set.gap {
-                        self.fetch();
+                        self.fetch(set);
                     }
                     return Ok(());
                 }
@@ -418,20 +476,47 @@ impl World {
         }
     }
 
+    /// The request of a relay that stalled lands: HubSpot knows nothing of leases.
+    fn stalled_lands(&mut self, set: &Setting) {
+        let Some(Claim {
+            generations,
+            stage: Stage::Send(sent),
+        }) = self.stalled.take()
+        else {
+            return;
+        };
+        self.credit += sent.len() as i8;
+        for (i, _) in &sent {
+            self.cells[*i].ledger.late = true;
+        }
+        let stage = Stage::Answered(self.hubspot_takes(set, &sent));
+        self.stalled = Some(Claim { generations, stage });
+    }
+
     fn complete(&mut self, set: &Setting) -> Result<(), Broken> {
+        let claim = self.claim.take();
+        self.report(set, claim)
+    }
+
+    /// A relay reports what HubSpot answered.
+    fn report(&mut self, set: &Setting, claim: Option<Claim>) -> Result<(), Broken> {
         let Some(Claim {
             generations,
             stage: Stage::Answered(answers),
-        }) = self.claim.take()
+        }) = claim
         else {
             return Ok(());
         };
         for (i, sent, ver) in answers {
             let generation = generations[i].unwrap_or(-1);
             let (sent, returned) = (value(sent), value(ver.val));
+            let waited = self.cells[i].f.in_flight.as_ref();
+            let waited = waited.is_some_and(|f| f.generation == generation && f.value == sent);
             self.event(set, i, None, |f, p, out| {
                 f.complete(p, &sent, &returned, ver.at, generation, out)
             })?;
+            let cell = &mut self.cells[i];
+            cell.ledger.told = waited && !set.direction.receives() && cell.newest() == ver && !cell.sides_differ();
         }
         Ok(())
     }
@@ -477,6 +562,8 @@ impl World {
         // Who chose without knowing of HubSpot's last edit may be asked again.
         cell.ledger.chosen = cell.ledger.their_last_known.then_some(chosen);
         self.person(set, i, |f, _, out| f.resolve(winner, &value(PERSON), now, out))?;
+        // What a person chose cannot be sent any more either.
+        self.cells[i].ledger.adrift |= self.turned && self.cells[i].f.dirty;
         Ok(())
     }
 }
@@ -485,10 +572,21 @@ impl Cell {
     /// HubSpot's history grows, and a webhook says so.
     fn stores(&mut self, ver: Ver) {
         self.history.push(ver);
+        (self.ledger.told, self.ledger.adrift) = (false, false);
         self.hooks.push(ver);
         self.hooks.sort_unstable();
         self.ledger.in_hubspot |= 1 << ver.val;
     }
+}
+
+/// Whether this is a conflict of two sides that never agreed with a value that the history read shows as past.
+fn disputes_the_past(before: &FieldState, seen: &Seen, effect: &Effect) -> bool {
+    let (Seen::History(all), Effect::Conflict { hubspot_value, .. }) = (seen, effect) else {
+        return false;
+    };
+    let newest = all.last().expect("a first version");
+    let agreed = before.base.is_some() || all.iter().any(|v| v.own && v.at > before.own_at);
+    !agreed && newest.at > before.own_at && newest.val != val(hubspot_value)
 }
 
 /// The values from which the next edit chooses.

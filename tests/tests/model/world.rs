@@ -76,6 +76,10 @@ pub struct Setting {
     pub ties: bool,
     /// Webhooks do not name this app as the author of its writes.
     pub anonymous: bool,
+    /// A relay may stall with a request to send or an answer to report, go on after its lease, and be heard or not.
+    pub second: bool,
+    /// The mapping may be given this direction at any time.
+    pub becomes: Option<Direction>,
     pub values: Values,
     pub rewrites: Rewrites,
     pub without: Option<Rule>,
@@ -95,6 +99,8 @@ impl Setting {
             gap: false,
             ties: false,
             anonymous: false,
+            second: false,
+            becomes: None,
             values: Values::Unique,
             rewrites: Rewrites::Version,
             without: None,
@@ -148,6 +154,10 @@ pub struct Ledger {
     pub later: bool,
     /// Some request landed late.
     pub late: bool,
+    /// Where nothing is received: HubSpot said that it holds the row's value, and nothing happened since.
+    pub told: bool,
+    /// Something waited to be sent when the mapping was turned, and HubSpot's value is the same since: drift.
+    pub adrift: bool,
     /// There was a conflict.
     pub disputed: bool,
     /// What a person chose, until the next edit.
@@ -175,6 +185,8 @@ pub struct Cell {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Seen {
     Nothing,
+    /// Nothing, under `MANUAL`, when a look would have shown an edit that nobody here knows.
+    Overlooked,
     Value(Val),
     History(Vec<Ver>),
 }
@@ -203,6 +215,10 @@ pub struct World {
     /// Requests under way that nobody waits for any more.
     pub net: Vec<Vec<(usize, Val)>>,
     pub claim: Option<Claim>,
+    /// The claim of a relay that stalled and whose lease ran out.
+    pub stalled: Option<Claim>,
+    /// The mapping was given its other direction.
+    pub turned: bool,
     /// The two sides were compared; before that, webhooks wait.
     pub contacted: bool,
     pub now: i64,
@@ -236,6 +252,8 @@ impl Cell {
                 landed: false,
                 later: false,
                 late: false,
+                told: false,
+                adrift: false,
                 disputed: false,
                 chosen: None,
                 ended: 0,
@@ -280,6 +298,8 @@ impl World {
             cells: vec![Cell::new(row, theirs, met); set.fields],
             net: Vec::new(),
             claim: None,
+            stalled: None,
+            turned: false,
             contacted: met,
             now: 0,
             faults: set.faults,
@@ -318,12 +338,7 @@ impl World {
 
     fn each_time(&mut self, mut go: impl FnMut(&mut i64)) {
         for c in &mut self.cells {
-            for t in [
-                &mut c.f.edited_at,
-                &mut c.f.seen_at,
-                &mut c.f.own_at,
-                &mut c.f.own_edited_at,
-            ] {
+            for t in [&mut c.f.edited_at, &mut c.f.seen_at, &mut c.f.own_at] {
                 go(t);
             }
             if let Some(f) = &mut c.f.in_flight {
@@ -334,16 +349,18 @@ impl World {
             }
             c.history.iter_mut().chain(&mut c.hooks).for_each(|v| go(&mut v.at));
         }
-        match self.claim.as_mut().map(|c| &mut c.stage) {
-            Some(Stage::Decide(seen)) => {
-                for s in seen {
-                    if let Seen::History(all) = s {
-                        all.iter_mut().for_each(|v| go(&mut v.at));
+        for claim in self.claim.iter_mut().chain(&mut self.stalled) {
+            match &mut claim.stage {
+                Stage::Decide(seen) => {
+                    for s in seen {
+                        if let Seen::History(all) = s {
+                            all.iter_mut().for_each(|v| go(&mut v.at));
+                        }
                     }
                 }
+                Stage::Answered(answers) => answers.iter_mut().for_each(|a| go(&mut a.2.at)),
+                _ => {}
             }
-            Some(Stage::Answered(answers)) => answers.iter_mut().for_each(|a| go(&mut a.2.at)),
-            _ => {}
         }
     }
 
@@ -352,8 +369,8 @@ impl World {
         if let Some(f) = &mut self.cells[i].f.in_flight {
             go(&mut f.generation);
         }
-        if let Some(Some(g)) = self.claim.as_mut().map(|c| &mut c.generations[i]) {
-            go(g);
+        for claim in self.claim.iter_mut().chain(&mut self.stalled) {
+            claim.generations[i].iter_mut().for_each(&mut go);
         }
     }
 }

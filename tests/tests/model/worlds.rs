@@ -30,8 +30,17 @@ pub fn small(direction: Direction, strategy: Strategy) -> Vec<Named> {
         ("few values, quiet, last instant", few(Rewrites::QuietLast)),
         ("few values, one fault", Setting { theirs: 1, faults: 1, ..few(Rewrites::Version) }),
         ("few values, three edits", Setting { mine: 3, theirs: 1, ..few(Rewrites::Version) }),
+        ("unmet, edits there", Setting { values: Values::Unmet, mine: 0, theirs: 2, ..plain }),
+        ("two relays", Setting { second: true, ..plain }),
         ("two fields", Setting { fields: 2, mine: 1, faults: 0, ..plain }),
     ];
+    let turns = match direction {
+        Direction::Bidirectional => &[("turned inbound", Direction::HubspotToWarp), ("turned outbound", Direction::WarpToHubspot),
+            ("turned off", Direction::None)][..],
+        Direction::WarpToHubspot => &[("turned inbound", Direction::HubspotToWarp)],
+        _ => &[],
+    };
+    all.extend(turns.iter().map(|(name, becomes)| (*name, Setting { becomes: Some(*becomes), ..plain })));
     if strategy == Strategy::WarpWins {
         // Only where no buried edit wins: an older write of ours that HubSpot does not name as such passes for an edit.
         all.push(("webhooks without an author", Setting { anonymous: true, mine: 1, faults: 0, ..plain }));

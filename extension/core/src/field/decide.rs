@@ -57,7 +57,9 @@ impl FieldState {
         if self.in_flight.is_some() && rules::on(Rule::LookAfterUnknown) {
             // An earlier outcome is unknown: look, and look at the history.
             Read::History
-        } else if policy.direction == Direction::WarpToHubspot || (fresh && !self.always_looks(policy)) {
+        } else if matches!(policy.direction, Direction::WarpToHubspot | Direction::None)
+            || (fresh && !self.always_looks(policy))
+        {
             Read::Nothing
         } else {
             Read::Value
@@ -75,7 +77,11 @@ impl FieldState {
         if self.moved_since(generation) || !self.needs_delivery() {
             return Decision::Settled;
         }
+        if self.in_flight.is_none() {
+            self.skip_waiting(policy, out);
+        }
         match seen {
+            _ if !self.needs_delivery() => {}
             Observation::History(versions) => self.learn(policy, versions, out),
             _ if self.in_flight.is_some() && rules::on(Rule::LookAfterUnknown) => return Decision::Read(Read::History),
             Observation::Nothing => {}
@@ -95,6 +101,9 @@ impl FieldState {
                     return Decision::Read(Read::History);
                 }
             }
+        }
+        if self.in_flight.is_none() {
+            self.skip_waiting(policy, out);
         }
         if self.moved_since(generation) || !self.needs_delivery() {
             return Decision::Settled;

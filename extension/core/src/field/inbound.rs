@@ -75,19 +75,21 @@ impl FieldState {
             && self.may_be_in_flight(policy, at)
             && rules::on(Rule::EchoCompletes)
         {
-            if !self.same(value, &f.value) {
+            if !self.same(value, &f.value) && rules::on(Rule::OwnWaits) {
                 // Either HubSpot gave our value another form or an older write landed: the answer will tell.
                 return Intake::Wait;
             }
-            // The echo tells the outcome before the answer does.
-            let (sent, generation) = (f.value.clone(), f.generation);
-            self.complete(policy, &sent, value, at, generation, out);
-            out.push(Effect::Noted {
-                note: Note::Echo,
-                value: value.clone(),
-                at,
-            });
-            return Intake::Taken;
+            if self.same(value, &f.value) {
+                // The echo tells the outcome before the answer does.
+                let (sent, generation) = (f.value.clone(), f.generation);
+                self.complete(policy, &sent, value, at, generation, out);
+                out.push(Effect::Noted {
+                    note: Note::Echo,
+                    value: value.clone(),
+                    at,
+                });
+                return Intake::Taken;
+            }
         }
         let mut note = Note::Echo;
         if at > self.own_at {
@@ -98,11 +100,8 @@ impl FieldState {
                 {
                     held.buried = true;
                 }
-                if !self.same(value, &self.row) && policy.direction.sends() && rules::on(Rule::LateOwnWriteDirties) {
-                    // A late write of ours has overwritten something newer.
-                    self.dirty = true;
-                    self.generation += 1;
-                    note = Note::LateWrite;
+                if !self.same(value, &self.row) {
+                    note = self.late_write(policy, value, at, out);
                 }
             }
         }
@@ -112,6 +111,21 @@ impl FieldState {
             at,
         });
         Intake::Taken
+    }
+
+    /// A late write of ours has overwritten something newer: that is sent again, or taken where nothing is sent.
+    fn late_write(&mut self, policy: &Policy, value: &Value, at: i64, out: &mut Vec<Effect>) -> Note {
+        if policy.direction.sends() && rules::on(Rule::LateOwnWriteDirties) {
+            self.dirty = true;
+            self.generation += 1;
+            return Note::LateWrite;
+        }
+        if policy.direction == Direction::HubspotToWarp && self.held.is_none() && rules::on(Rule::OwnTakenWhereNotSent)
+        {
+            self.skip_waiting(policy, out);
+            self.write_row(value.clone(), at, false, out);
+        }
+        Note::Echo
     }
 
     /// Whether a version of ours of this instant can be the write in flight: newer than every write known to have landed,
@@ -143,6 +157,7 @@ impl FieldState {
             return Intake::Wait;
         }
         self.seen_at = at;
+        self.skip_waiting(policy, out);
         if at < self.own_at && rules::on(Rule::BuriedDetected) {
             self.buried(policy, value, at, out);
         } else if !self.dirty {
@@ -172,7 +187,9 @@ impl FieldState {
 
     /// Our write landed over a foreign edit that we had not seen: a conflict found afterwards.
     fn buried(&mut self, policy: &Policy, value: &Value, at: i64, out: &mut Vec<Effect>) {
-        if self.same(value, &self.row) {
+        // Where nothing is sent it could not be set back: the row follows what HubSpot holds, which is our write.
+        let stays_buried = !policy.direction.sends() && self.held.is_none() && rules::on(Rule::BuriedNeedsSending);
+        if self.same(value, &self.row) || stays_buried {
             out.push(Effect::Noted {
                 note: Note::Buried,
                 value: value.clone(),
@@ -185,11 +202,7 @@ impl FieldState {
 
     /// The row's value and HubSpot's `value` disagree: the policy picks.
     fn dispute(&mut self, policy: &Policy, value: &Value, at: i64, buried: bool, out: &mut Vec<Effect>) {
-        let edited_at = if buried && !self.dirty && rules::on(Rule::BuriedComparesDelivered) {
-            self.own_edited_at
-        } else {
-            self.edited_at
-        };
+        let edited_at = self.edited_at;
         if let Some(held) = &mut self.held {
             *held = Held {
                 hubspot_value: value.clone(),
@@ -253,7 +266,6 @@ impl FieldState {
         self.dirty = false;
         self.parked = false;
         self.base = Some(self.row.clone());
-        self.own_edited_at = self.edited_at;
         if self.held.take().is_some() {
             out.push(Effect::ConflictSettled);
         }

@@ -66,6 +66,16 @@ impl FieldState {
         }
     }
 
+    /// When the direction does not send (any more), what waits to be sent is skipped. An open conflict keeps its edit.
+    pub(super) fn skip_waiting(&mut self, policy: &Policy, out: &mut Vec<Effect>) {
+        if policy.direction.sends() || self.held.is_some() || !rules::on(Rule::WaitingSkipped) {
+            return;
+        }
+        self.dirty = false;
+        self.parked = false;
+        self.end_pending(EditEnd::Skipped, out);
+    }
+
     /// The row is gone: whatever waited or was under way for it ends as superseded by the deletion.
     pub fn abandon(&mut self, out: &mut Vec<Effect>) {
         self.forget_in_flight(out);

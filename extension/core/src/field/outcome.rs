@@ -29,16 +29,9 @@ impl FieldState {
         if value != returned {
             self.form = Some((value.clone(), returned.clone()));
         }
-        if at < self.own_at && rules::on(Rule::OlderLandingStaysDirty) {
-            // An older write of ours landed after this one: HubSpot holds the older value, so stay dirty.
-            self.dirty = true;
-            if flight.edit != self.pending_edit {
-                end(flight.edit, EditEnd::Superseded, out);
-            }
-            return;
-        }
-        self.own_at = at;
-        self.own_edited_at = flight.edited_at;
+        // An older write of ours that landed after this one is not known yet: its version waits while a write is in flight.
+        // So a smaller instant only means that HubSpot's clocks disagree.
+        self.own_at = self.own_at.max(at);
         self.base = Some(flight.value.clone());
         end(flight.edit, EditEnd::Delivered, out);
         if self.pending_edit == flight.edit {

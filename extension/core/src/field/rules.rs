@@ -7,17 +7,17 @@
 #[allow(missing_docs)] // `Rule::ALL` says what each is.
 pub enum Rule {
     StopWhenMoved, InFlightDurable, LookAfterUnknown, ForeignWaits, StaleDropped, BuriedDetected, BuriedDeliveredBack,
-    BuriedComparesDelivered, OlderLandingStaysDirty, MovedStaysDirty, EqualNeedsNoWrite, ThereAndBackLooks,
-    LateOwnWriteDirties, EchoCompletes, InFlightNewerThanOwn, InFlightNewerThanSeen, RepairIsNoConflict,
+    MovedStaysDirty, EqualNeedsNoWrite, ThereAndBackLooks,
+    LateOwnWriteDirties, EchoCompletes, OwnWaits, InFlightNewerThanOwn, InFlightNewerThanSeen, RepairIsNoConflict,
     OursByInstant, AcknowledgedIsOurs, TiesToHubspot, ManualHolds, HeldBuried, EmptyYields, FirstContactByNewest, FirstContactNotBuried,
     NewsOutdatesReads, OldReadSettlesNothing, EqualIsNotSent, EqualMayBeOld, DifferentNeedsHistory, ManualAlwaysLooks,
-    SendsByDirection, ReceivesByDirection,
+    SendsByDirection, ReceivesByDirection, WaitingSkipped, BuriedNeedsSending, OwnTakenWhereNotSent,
 }
 
 impl Rule {
     /// Every rule and what it says.
     #[rustfmt::skip]
-    pub const ALL: [(Rule, &'static str); 33] = [
+    pub const ALL: [(Rule, &'static str); 35] = [
         (Rule::StopWhenMoved, "a decision ends when the generation moved since the claim"),
         (Rule::InFlightDurable, "a write is recorded durably before its request leaves"),
         (Rule::LookAfterUnknown, "after an unknown outcome the history is read before anything is sent"),
@@ -25,13 +25,12 @@ impl Rule {
         (Rule::StaleDropped, "a foreign version not newer than h_seen is dropped"),
         (Rule::BuriedDetected, "a foreign version older than own_ts was buried: a conflict"),
         (Rule::BuriedDeliveredBack, "a buried edit that wins is delivered back to HubSpot"),
-        (Rule::BuriedComparesDelivered, "a buried edit is compared with the edit time of what we delivered"),
-        (Rule::OlderLandingStaysDirty, "a write acknowledged with ts < own_ts leaves the field dirty"),
         (Rule::MovedStaysDirty, "a field that moved under its write stays dirty"),
         (Rule::EqualNeedsNoWrite, "a field that moved under its write and is equal needs no other write"),
         (Rule::ThereAndBackLooks, "a field that moved there and back under its write is looked at once more"),
         (Rule::LateOwnWriteDirties, "a late write of ours over something newer makes the field dirty"),
         (Rule::EchoCompletes, "the echo tells the outcome before the answer does"),
+        (Rule::OwnWaits, "a version of ours of another value waits while the outcome of a write is unknown"),
         (Rule::InFlightNewerThanOwn, "a version not newer than own_ts is not the write in flight"),
         (Rule::InFlightNewerThanSeen, "a version not newer than h_seen is not the write in flight"),
         (Rule::RepairIsNoConflict, "HubSpot's newer edit of a value we only set back wins and is no conflict"),
@@ -51,6 +50,9 @@ impl Rule {
         (Rule::ManualAlwaysLooks, "MANUAL never skips the read for a cached value"),
         (Rule::SendsByDirection, "a direction that does not send skips local edits"),
         (Rule::ReceivesByDirection, "a direction that does not receive skips foreign edits"),
+        (Rule::WaitingSkipped, "what waits to be sent is skipped when the direction no longer sends"),
+        (Rule::BuriedNeedsSending, "a buried edit changes nothing where it could not be delivered back"),
+        (Rule::OwnTakenWhereNotSent, "where nothing is sent, the row is given what a late write of ours left in HubSpot"),
     ];
 }
 

@@ -57,8 +57,6 @@ pub struct FieldState {
     pub seen_at: i64,
     /// HubSpot's instant of our newest write known to have landed (own_ts).
     pub own_at: i64,
-    /// The edit time of what that write carried (own_edit).
-    pub own_edited_at: i64,
     /// A write whose outcome is not known.
     pub in_flight: Option<InFlight>,
     /// The ledger entry of the local edit that waits to be delivered.
@@ -96,7 +94,6 @@ impl FieldState {
             base: None,
             seen_at: 0,
             own_at: 0,
-            own_edited_at: 0,
             in_flight: None,
             pending_edit: None,
             held: None,

@@ -175,14 +175,16 @@ SELECT json_build_object(
                                  'policy_owner', (SELECT p.proowner::bigint FROM pg_catalog.pg_proc p WHERE p.oid = f.policy)) ORDER BY f.id)
                         FROM hubspot.field_mapping f
                         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = f.column_name::name AND NOT a.attisdropped
-                        WHERE f.mapping_id = m.id AND f.active), '[]'::json)))
+                        WHERE f.mapping_id = m.id AND f.active AND (f.path IS NULL OR hubspot.holds_json(a.atttypid))), '[]'::json)))
    FROM hubspot.object_mapping m
    JOIN pg_catalog.pg_class c ON c.oid = m.source_table
-   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace), '[]'::json))::text
+   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE NOT EXISTS (SELECT 1 FROM unnest(m.key_columns) AS k (name) WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a
+     WHERE a.attrelid = c.oid AND a.attname = k.name::name AND NOT a.attisdropped))), '[]'::json))::text
 WHERE $1::text IS NOT NULL"#;
 
 impl Catalog {
-    /// Loads every mapping whose table exists.
+    /// Loads every mapping whose table and key columns exist.
     pub fn load() -> Catalog {
         #[derive(Deserialize)]
         struct Loaded {

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`capture`] | the trigger in the application's transaction |
 //! | `mapping` | declaring mappings |
+//! | `ddl` | mappings follow what is done to their tables |
 //! | `catalog` | mappings as the other modules use them |
 //! | `book` | records in memory for the length of one call; reading and writing rows |
 //! | `relay` | the relay's functions |
@@ -19,6 +20,7 @@ pub mod capture;
 mod catalog;
 mod conflict;
 mod convert;
+mod ddl;
 mod error;
 mod mapping;
 mod relay;
@@ -39,11 +41,17 @@ pgrx::extension_sql_file!(
 );
 pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["records"]);
 pgrx::extension_sql_file!("../../sql/schema/50_binding.sql", name = "binding", requires = ["log"]);
-pgrx::extension_sql_file!("../../sql/schema/60_relay.sql", name = "relay", requires = ["binding"]);
+pgrx::extension_sql_file!("../../sql/schema/55_ddl.sql", name = "ddl", requires = ["binding"]);
+pgrx::extension_sql_file!("../../sql/schema/60_relay.sql", name = "relay", requires = ["ddl"]);
 pgrx::extension_sql_file!("../../sql/schema/70_views.sql", name = "views", requires = ["relay"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/72_problems.sql",
+    name = "problems",
+    requires = ["views"]
+);
 pgrx::extension_sql_file!(
     "../../sql/schema/80_answers.sql",
     name = "answers",
-    requires = ["views"]
+    requires = ["problems"]
 );
 pgrx::extension_sql_file!("../../sql/schema/90_grants.sql", name = "grants", finalize);

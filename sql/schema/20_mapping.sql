@@ -40,7 +40,10 @@ CREATE TABLE hubspot.object_mapping (
   mapping           jsonb NOT NULL,
   options           jsonb NOT NULL,
   imported_at       timestamptz NOT NULL DEFAULT now(),
-  imported_by       name NOT NULL DEFAULT session_user
+  imported_by       name NOT NULL DEFAULT session_user,
+  disabled_reason   text,
+  column_numbers    jsonb NOT NULL DEFAULT '{}',
+  look_from         jsonb
 );
 COMMENT ON TABLE hubspot.object_mapping IS 'One row per table paired with a HubSpot object type. Set by: hubspot.import_mapping, hubspot.enable, hubspot.disable.';
 COMMENT ON COLUMN hubspot.object_mapping.entity_type IS 'The name of the pairing: what people type in every other function.';
@@ -49,6 +52,9 @@ COMMENT ON COLUMN hubspot.object_mapping.key_columns IS 'The columns that identi
 COMMENT ON COLUMN hubspot.object_mapping.match_field IS 'The field whose value finds or creates the HubSpot record. Null: rows are linked by an id they already hold, never created.';
 COMMENT ON COLUMN hubspot.object_mapping.match_property IS 'The unique HubSpot property that match_field is compared with.';
 COMMENT ON COLUMN hubspot.object_mapping.mapping IS 'The mapping document as it was imported; hubspot.export_mapping returns it.';
+COMMENT ON COLUMN hubspot.object_mapping.disabled_reason IS 'Why the extension itself disabled the mapping (its table or a key column was dropped), with the mend. Null: nothing of the kind. Set by: the event triggers; hubspot.enable clears it.';
+COMMENT ON COLUMN hubspot.object_mapping.column_numbers IS 'Attribute number of each column the mapping names: by it a renamed column is told from a dropped one. Names come first: after a restore the numbers are looked up again. Private.';
+COMMENT ON COLUMN hubspot.object_mapping.look_from IS 'All rows are to be compared with what is recorded, by hubspot.relay_maintain, from after this key on (a JSON array of texts; empty: from the first). Null: nothing to do. Private.';
 
 CREATE TABLE hubspot.field_mapping (
   id                  int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -66,6 +72,7 @@ CREATE TABLE hubspot.field_mapping (
   description         text,
   policy              regprocedure,
   active              boolean NOT NULL DEFAULT true,
+  disabled_reason     text,
   UNIQUE (mapping_id, field),
   CONSTRAINT field_mapping_synced_has_strategy_check CHECK (sync_direction = 'NONE' OR conflict_resolution IS NOT NULL)
 );
@@ -75,6 +82,7 @@ COMMENT ON COLUMN hubspot.field_mapping.kind IS 'How values compare: text, numbe
 COMMENT ON COLUMN hubspot.field_mapping.update_frequency IS 'real-time: sent as soon as it commits. batch: with the next incremental sync.';
 COMMENT ON COLUMN hubspot.field_mapping.policy IS 'A function that decides the field''s MANUAL conflicts instead of a person. Null: a person does.';
 COMMENT ON COLUMN hubspot.field_mapping.active IS 'False: no longer mapped; its states and log stay until they age out.';
+COMMENT ON COLUMN hubspot.field_mapping.disabled_reason IS 'Why the extension itself took the field out (its column was dropped, or its new type does not fit), with the mend. Null: nothing of the kind. Set by: the event triggers; hubspot.enable takes the field in again once its column fits.';
 
 CREATE TABLE hubspot.transform (
   name       text PRIMARY KEY,

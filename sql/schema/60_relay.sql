@@ -54,6 +54,7 @@ DECLARE
   n bigint;
 BEGIN
   PERFORM hubspot.relay_write_ids();
+  PERFORM hubspot.relay_look_again();
   WITH expired AS (
     UPDATE hubspot.queue SET claimed_by = NULL, lease_expires_at = NULL, due_at = clock_timestamp()
     WHERE link_id IN (SELECT link_id FROM hubspot.queue WHERE lease_expires_at < clock_timestamp() FOR UPDATE SKIP LOCKED) RETURNING 1)

@@ -6,7 +6,7 @@ DECLARE
   f regprocedure;
 BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
-  FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hubspot'::regnamespace AND p.proname LIKE 'relay\_%' AND p.proname <> 'relay_write_ids' LOOP
+  FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hubspot'::regnamespace AND p.proname LIKE 'relay\_%' AND p.proname NOT IN ('relay_write_ids', 'relay_look_again') LOOP
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f, role);
   END LOOP;
 END
@@ -19,7 +19,7 @@ BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
   EXECUTE format('GRANT SELECT ON hubspot.object_mapping, hubspot.field_mapping, hubspot.link, hubspot.outbox, hubspot.field_state, hubspot.ledger, hubspot.conflicts, '
     'hubspot.sync_log, hubspot.webhook_events, hubspot.failed_syncs, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, '
-    'hubspot.relay_status, hubspot.metrics TO %I', role);
+    'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems TO %I', role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.status(), hubspot.explain(text, text, text), hubspot.export_mapping(text), hubspot.instant(bigint) TO %I', role);
 END
 $$;
@@ -58,6 +58,8 @@ COMMENT ON FUNCTION hubspot.relay_apply(integer) IS 'Private: applies stored web
 COMMENT ON FUNCTION hubspot.relay_awake() IS 'Private: takes the session lock that tells committers that no notification is needed.';
 COMMENT ON FUNCTION hubspot.relay_asleep() IS 'Private: gives that lock back.';
 COMMENT ON FUNCTION hubspot.relay_maintain() IS 'Private: rescues expired leases and applies retention: 30 days of sync_log, 7 days of webhook_events.';
+COMMENT ON FUNCTION hubspot.follow_table(oid) IS 'Private: compares mappings with the table they are of, after DDL.';
+COMMENT ON FUNCTION hubspot.relay_look_again() IS 'Private: compares rows with what is recorded of them, a stretch of the table at a time, where object_mapping.look_from asks for it.';
 COMMENT ON FUNCTION hubspot.relay_write_ids() IS 'Private: writes HubSpot ids into rows that were locked before.';
 COMMENT ON FUNCTION hubspot.relay_record_calls(text, jsonb) IS 'Private: counts of API calls for metrics.';
 
@@ -67,7 +69,7 @@ DECLARE
   f regprocedure;
 BEGIN
   FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hubspot'::regnamespace AND p.proname IN ('relay_claim', 'relay_decide',
-      'relay_complete', 'relay_apply', 'relay_write_ids', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed') LOOP
+      'relay_complete', 'relay_apply', 'relay_write_ids', 'relay_look_again', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed') LOOP
     EXECUTE format('ALTER FUNCTION %s SET extra_float_digits = 1', f);
   END LOOP;
 END

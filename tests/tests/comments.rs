@@ -66,7 +66,7 @@ async fn nothing_is_outside_the_schema() -> Result<()> {
                             (SELECT pronamespace FROM pg_proc WHERE d.classid = 'pg_proc'::regclass AND oid = d.objid),
                             (SELECT typnamespace FROM pg_type WHERE d.classid = 'pg_type'::regclass AND oid = d.objid))
                    IS DISTINCT FROM 'hubspot'::regnamespace
-               AND d.classid <> 'pg_namespace'::regclass",
+               AND d.classid NOT IN ('pg_namespace'::regclass, 'pg_event_trigger'::regclass)",
             &[],
         )
         .await?;

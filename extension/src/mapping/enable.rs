@@ -1,48 +1,112 @@
-//! Switching a mapping on and off: its triggers, and the first sync of the rows that are there already.
+//! Switching a mapping on and off: its triggers, and a look at the rows that are there already.
 
-use super::first_sync;
+use super::{look, table};
 use crate::catalog::Catalog;
-use crate::spi;
+use crate::ddl::{follow, triggers};
+use crate::{relay, spi};
 use pgrx::pg_sys;
 use serde_json::json;
 
-/// Creates the capture triggers (the table is locked against writers while that happens, for an instant) and queues
-/// every row that is not known yet. Idempotent.
+/// Creates the capture triggers (the table is locked against writers while that happens, for an instant), and queues
+/// every row that is not known yet, and all that changed since nothing was captured. Idempotent.
 pub fn enable(entity_type: &str) -> String {
-    let catalog = Catalog::load();
-    let mapping = catalog.by_entity_type(entity_type);
-    super::table::Table::describe(pg_sys::Oid::from(mapping.source_oid));
-    let (id, table) = (mapping.id, &mapping.source_name);
+    let (id, source) = checked(entity_type);
+    if look::has_records(id) {
+        // Before any lock on the table: a relay's call that holds this lock may wait for the table.
+        relay::one_at_a_time();
+    }
     spi::run(
-        "UPDATE hubspot.object_mapping SET enabled = true WHERE id = ($1::json->>'id')::int",
+        "UPDATE hubspot.object_mapping SET disabled_reason = NULL, look_from = NULL WHERE id = ($1::json->>'id')::int",
         &json!({"id": id}),
     );
-    for (name, when) in triggers(id) {
-        let level = if when == "TRUNCATE" { "STATEMENT" } else { "ROW" };
-        drop_trigger(&name, table);
-        spi::run_ddl(&format!(
-            "CREATE TRIGGER {name} AFTER {when} ON {table} FOR EACH {level} EXECUTE FUNCTION hubspot.capture_change('{id}')"
-        ));
-    }
-    refresh_plans(pg_sys::Oid::from(mapping.source_oid));
-    let queued = first_sync::queue(entity_type, None);
-    format!("{entity_type} is enabled; {queued} rows queued for their first sync")
+    follow::follow(source, true);
+    refuse_disabled(id);
+    spi::run(
+        "UPDATE hubspot.object_mapping SET enabled = true, look_from = NULL WHERE id = ($1::json->>'id')::int",
+        &json!({"id": id}),
+    );
+    triggers::drop_all(id);
+    triggers::make(id, capture_replicated(id));
+    refresh_plans(source);
+    let catalog = Catalog::load();
+    let queued = look::whole(catalog.by_entity_type(entity_type));
+    format!("{entity_type} is enabled; {queued} rows queued")
 }
 
 /// Drops the capture triggers: nothing is captured or delivered any more. States and links stay. Idempotent.
 pub fn disable(entity_type: &str) -> String {
-    let catalog = Catalog::load();
-    let mapping = catalog.by_entity_type(entity_type);
-    super::table::Table::describe(pg_sys::Oid::from(mapping.source_oid));
-    for (name, _) in triggers(mapping.id) {
-        drop_trigger(&name, &mapping.source_name);
-    }
+    let known = spi::call_text(
+        "SELECT m.id::text FROM hubspot.object_mapping m WHERE m.entity_type = $1::json->>'e'
+         AND NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = m.source_table)",
+        &json!({"e": entity_type}),
+    );
+    let id = match known.and_then(|id| id.parse::<i32>().ok()) {
+        // The table is gone, and its triggers and owner with it.
+        Some(id) => id,
+        None => {
+            let (id, source) = checked(entity_type);
+            triggers::drop_all(id);
+            refresh_plans(source);
+            id
+        }
+    };
     spi::run(
         "UPDATE hubspot.object_mapping SET enabled = false WHERE id = ($1::json->>'id')::int",
-        &json!({"id": mapping.id}),
+        &json!({"id": id}),
     );
-    refresh_plans(pg_sys::Oid::from(mapping.source_oid));
-    format!("{entity_type} is disabled; changes made from now on are not captured")
+    format!("{entity_type} is disabled; changes made from now on are found when it is enabled again")
+}
+
+/// The mapping's id and table; raises an error when there is no such mapping, its table is gone, or the caller has no
+/// right to it.
+fn checked(entity_type: &str) -> (i32, pg_sys::Oid) {
+    let found = spi::call(
+        "SELECT json_build_array(id, source_table::oid::bigint)::text FROM hubspot.object_mapping WHERE entity_type = $1::json->>'e'",
+        &json!({"e": entity_type}),
+    );
+    let id = found[0].as_i64().and_then(|id| i32::try_from(id).ok());
+    let oid = found[1].as_u64().and_then(|oid| u32::try_from(oid).ok());
+    let (Some(id), Some(oid)) = (id, oid) else {
+        // Raises the error that names the mappings there are.
+        let catalog = Catalog::load();
+        let mapping = catalog.by_entity_type(entity_type);
+        return (mapping.id, pg_sys::Oid::from(mapping.source_oid));
+    };
+    let source = pg_sys::Oid::from(oid);
+    table::Table::describe(source);
+    (id, source)
+}
+
+/// A mapping that cannot work as its table is now.
+fn refuse_disabled(id: i32) {
+    let reason = spi::call_text(
+        "SELECT disabled_reason FROM hubspot.object_mapping WHERE id = ($1::json->>'id')::int",
+        &json!({"id": id}),
+    );
+    if let Some(reason) = reason {
+        crate::error::raise(
+            pgrx::PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "the mapping cannot be enabled".into(),
+            &reason,
+        );
+    }
+}
+
+fn capture_replicated(id: i32) -> bool {
+    spi::call_text(
+        "SELECT 'yes' FROM hubspot.object_mapping WHERE id = ($1::json->>'id')::int AND options->'capture_replicated' = 'true'",
+        &json!({"id": id}),
+    )
+    .is_some()
+}
+
+/// Is there such a table?
+pub fn source_exists(table: pg_sys::Oid) -> bool {
+    spi::call_text(
+        "SELECT 'yes' FROM pg_class WHERE oid = ($1::json->>'table')::oid",
+        &json!({"table": table.to_u32()}),
+    )
+    .is_some()
 }
 
 /// Makes every backend load its capture plans anew once this transaction has committed.
@@ -51,22 +115,4 @@ pub fn refresh_plans(table: pg_sys::Oid) {
         "SELECT hubspot.invalidate_plans(($1::json->>'table')::oid)",
         &json!({"table": table.to_u32().to_string()}),
     );
-}
-
-fn triggers(mapping_id: i32) -> [(String, &'static str); 2] {
-    [
-        (format!("hubspot_capture_{mapping_id}"), "INSERT OR UPDATE OR DELETE"),
-        (format!("hubspot_truncate_{mapping_id}"), "TRUNCATE"),
-    ]
-}
-
-fn drop_trigger(name: &str, table: &str) {
-    let exists = spi::call_text(
-        "SELECT 'yes' FROM pg_trigger WHERE tgname = ($1::json->>'name')::name AND tgrelid = ($1::json->>'table')::regclass",
-        &json!({"name": name, "table": table}),
-    );
-    if exists.is_none() {
-        return;
-    }
-    spi::run_ddl(&format!("DROP TRIGGER IF EXISTS {name} ON {table}"));
 }

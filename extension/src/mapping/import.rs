@@ -23,7 +23,8 @@ const OBJECTS: [(&str, [&str; 2]); 6] = [
     ("line_items", ["line_item", "0-8"]),
 ];
 
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 9] = [
+    "capture_replicated",
     "key_columns",
     "match",
     "on_create",
@@ -88,6 +89,7 @@ pub fn import(entity_type: &str, table_oid: pg_sys::Oid, object: &str, mapping: 
         &options_checked,
         &rows,
     );
+    crate::ddl::follow::follow(table_oid, false);
     let added: Vec<String> = stored["added"]
         .as_array()
         .into_iter()
@@ -108,7 +110,7 @@ pub fn import(entity_type: &str, table_oid: pg_sys::Oid, object: &str, mapping: 
             if added.is_empty() {
                 0
             } else {
-                first_sync::queue(entity_type, Some(&added))
+                first_sync::queue(entity_type, &added)
             }
         } else {
             return format!(
@@ -141,10 +143,10 @@ fn check_name(entity_type: &str) {
     }
 }
 
-/// The table a mapping of that name has, and whether it is enabled.
+/// The table a mapping of that name has, unless it was dropped, and whether it is enabled.
 fn known(entity_type: &str) -> Option<(pg_sys::Oid, bool)> {
     let found = spi::call(
-        "SELECT json_build_array(source_table::oid::bigint, enabled)::text FROM hubspot.object_mapping WHERE entity_type = $1::json->>'e'",
+        "SELECT json_build_array(source_table::oid::bigint, enabled)::text FROM hubspot.object_mapping m JOIN pg_class c ON c.oid = m.source_table WHERE entity_type = $1::json->>'e'",
         &json!({"e": entity_type}),
     );
     Some((
@@ -179,7 +181,7 @@ fn fault(faults: &mut Vec<MappingFault>, field: &str, problem: String, mend: imp
     });
 }
 
-fn field_row(field: &FieldMapping, table: &Table, faults: &mut Vec<MappingFault>) -> Option<Json> {
+pub(crate) fn field_row(field: &FieldMapping, table: &Table, faults: &mut Vec<MappingFault>) -> Option<Json> {
     let Some(column) = table.column(&field.column) else {
         fault(
             faults,
@@ -391,6 +393,14 @@ fn check_options(options: &Json, fields: &[FieldMapping], table: &Table, faults:
             true
         }
     };
+    if given.get("capture_replicated").is_some_and(|v| !v.is_boolean()) {
+        fault(
+            faults,
+            "options",
+            "capture_replicated is neither true nor false".into(),
+            "leave it out for false",
+        );
+    }
     let (match_field, match_property) = match_option(given.get("match"), fields, table, faults);
     Options {
         key_columns,

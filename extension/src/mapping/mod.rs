@@ -1,12 +1,23 @@
-//! Declaring mappings: import, export, enable, disable.
+//! Declaring mappings: import, export, enable, disable; and finding what changed while nothing was captured.
 
 mod enable;
 mod first_sync;
-mod import;
-mod table;
+pub mod import;
+pub mod look;
+mod scan;
+pub mod table;
+
+pub use enable::{refresh_plans, source_exists};
 
 use pgrx::JsonB;
 use pgrx::prelude::*;
+
+/// See `look`.
+#[pg_extern(name = "relay_look_again", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_look_again() -> i64 {
+    look::continue_all()
+}
 
 #[pg_extern(sql = r#"
 CREATE FUNCTION hubspot.import_mapping(entity_type text, source_table regclass, hubspot_object text, mapping jsonb, options jsonb DEFAULT '{}')

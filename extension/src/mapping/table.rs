@@ -11,6 +11,7 @@ use serde_json::json;
 /// The table to be mapped.
 #[derive(Deserialize)]
 pub struct Table {
+    oid: u32,
     /// Quoted, schema-qualified name.
     pub name: String,
     pub kind: String,
@@ -25,6 +26,8 @@ pub struct Table {
 #[derive(Deserialize)]
 pub struct Column {
     pub name: String,
+    /// Its attribute number.
+    pub number: i64,
     /// Name of its type, of a domain's base type; `text` for an enum.
     pub type_name: String,
     /// Computed by the table: cannot be written.
@@ -33,9 +36,9 @@ pub struct Column {
 
 const DESCRIBE: &str = r#"
 SELECT json_build_object(
-  'name', format('%I.%I', n.nspname, c.relname), 'kind', c.relkind::text,
+  'oid', c.oid::bigint, 'name', format('%I.%I', n.nspname, c.relname), 'kind', c.relkind::text,
   'allowed', pg_has_role(($1::json->>'role')::oid, c.relowner, 'MEMBER'),
-  'columns', (SELECT json_agg(json_build_object('name', a.attname, 'generated', a.attgenerated <> '' OR a.attidentity = 'a',
+  'columns', (SELECT json_agg(json_build_object('name', a.attname, 'number', a.attnum, 'generated', a.attgenerated <> '' OR a.attidentity = 'a',
       'type_name', (WITH RECURSIVE b (oid) AS (SELECT a.atttypid UNION ALL SELECT t.typbasetype FROM b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
         SELECT CASE t.typtype WHEN 'e' THEN 'text' ELSE format_type(b.oid, NULL) END FROM b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype <> 'd')) ORDER BY a.attnum)
     FROM pg_attribute a
@@ -48,15 +51,25 @@ SELECT json_build_object(
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ($1::json->>'oid')::oid"#;
 
 impl Table {
-    /// Describes the table; raises an error when it cannot be mapped or the caller has no right to it.
-    pub fn describe(oid: pg_sys::Oid) -> Table {
+    /// The table as it is, whoever asks; none when there is no such table.
+    pub fn load(oid: pg_sys::Oid) -> Option<Table> {
         // SAFETY: a plain C call; inside a SECURITY DEFINER function it gives the role that called it.
         let caller = unsafe { pg_sys::GetOuterUserId() };
         let found = spi::call(
             DESCRIBE,
             &json!({"oid": oid.to_u32().to_string(), "role": caller.to_u32().to_string()}),
         );
-        let Ok(table) = serde_json::from_value::<Table>(found) else {
+        serde_json::from_value(found).ok()
+    }
+
+    /// Its oid.
+    pub fn oid(&self) -> pg_sys::Oid {
+        pg_sys::Oid::from(self.oid)
+    }
+
+    /// Describes the table; raises an error when it cannot be mapped or the caller has no right to it.
+    pub fn describe(oid: pg_sys::Oid) -> Table {
+        let Some(table) = Table::load(oid) else {
             unknown(
                 "the source table does not exist".into(),
                 "name an existing table, with its schema",

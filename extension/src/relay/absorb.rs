@@ -62,7 +62,12 @@ pub fn absorb(max: i64) -> i64 {
     let count = changes.len() as i64;
     // A key change and a truncate rename and end links: what came before them must be settled first.
     let mut page = Vec::new();
+    // Every partition of a truncated table says so.
+    let mut truncated = std::collections::BTreeSet::new();
     for change in changes {
+        if change.op != "T" {
+            truncated.remove(&change.mapping_id);
+        }
         match change.op.as_str() {
             "K" => {
                 settle(std::mem::take(&mut page));
@@ -74,7 +79,9 @@ pub fn absorb(max: i64) -> i64 {
             }
             "T" => {
                 settle(std::mem::take(&mut page));
-                truncate(change.mapping_id);
+                if truncated.insert(change.mapping_id) {
+                    truncate(change.mapping_id);
+                }
             }
             _ => page.push(change),
         }
@@ -83,8 +90,19 @@ pub fn absorb(max: i64) -> i64 {
     count
 }
 
-/// A truncated table: every record of the mapping is a deleted one.
+/// A truncated table: every record of the mapping is a deleted one. With partitions or children one of them may be meant:
+/// then the records without a row are queued as deleted.
 fn truncate(mapping_id: i32) {
+    let tables = spi::call_text(
+        "SELECT count(*)::text FROM hubspot.mapped_tables WHERE mapping_id = ($1::json->>'m')::int",
+        &json!({"m": mapping_id}),
+    );
+    if tables.is_some_and(|n| n != "1") {
+        if let Some(mapping) = Catalog::load().mappings.get(&mapping_id) {
+            crate::mapping::look::vanished(mapping);
+        }
+        return;
+    }
     let ids: Vec<i64> = spi::rows(
         "SELECT json_agg(id)::text FROM hubspot.link WHERE mapping_id = ($1::json->>'m')::int AND status <> 'deleted_here'",
         &json!({"m": mapping_id}),
@@ -156,7 +174,12 @@ fn settle(changes: Vec<Change>) {
         if matches!(change.op.as_str(), "I" | "F") {
             know_all_fields(record, &mapping, change.at_us);
         }
-        for (name, pair) in change.changes.iter().flatten() {
+        let emptied = if matches!(change.op.as_str(), "I" | "F") {
+            emptied(record, change.changes.as_ref())
+        } else {
+            Map::new()
+        };
+        for (name, pair) in change.changes.iter().flatten().chain(&emptied) {
             let Some(field) = mapping.field(name).cloned() else {
                 continue;
             };
@@ -165,7 +188,7 @@ fn settle(changes: Vec<Change>) {
             }
             let value = convert::from_warp(&field, pair[1].as_str());
             let before = convert::from_warp(&field, pair[0].as_str());
-            let edit = ledger.pop();
+            let edit = ledger.pop().or_else(|| ledger_ids(1).pop());
             record.log(
                 Some(&field),
                 "WARP",
@@ -196,6 +219,16 @@ fn know_all_fields(record: &mut Record, mapping: &Mapping, at_us: i64) {
             entry.state.edited_at = at_us;
         }
     }
+}
+
+/// A row that came back under a known key tells of its filled fields only: those it used to fill and does not any more.
+fn emptied(record: &Record, filled: Option<&Map<String, Json>>) -> Map<String, Json> {
+    record
+        .fields
+        .values()
+        .filter(|e| !e.state.row.is_null() && filled.is_none_or(|f| !f.contains_key(&e.field.field)))
+        .map(|e| (e.field.field.clone(), json!([e.state.row.as_deref(), null])))
+        .collect()
 }
 
 /// The row was deleted: nothing of it is sent any more, and the waiting edits end.

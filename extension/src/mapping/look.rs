@@ -1,0 +1,169 @@
+//! Looking at all rows of a mapping for what was not captured: rows that were there before the mapping, and what changed
+//! while nothing was captured (a disabled mapping, a trigger switched off, replica role, values rewritten by DDL).
+//!
+//! Set-based: a page of rows is read by one statement and compared with what is recorded of them, which another one reads.
+//! What differs goes where captured changes wait:
+//!
+//! | row | record | queued as |
+//! | --- | --- | --- |
+//! | there | not known | `F`, a first sync |
+//! | there | deleted here | `I`: it is met anew |
+//! | there | known, some field differs | `U` with these fields, edited now: when is not known |
+//! | not there | known | `D` |
+//!
+//! The relay's calls write rows and their records in one transaction, under one lock; whoever looks at rows that have
+//! records holds that lock too, so a row and its record are always of one moment.
+
+use super::first_sync::filled;
+use super::scan::{self, PAGE, Row, Scan};
+use crate::book::read_rows;
+use crate::catalog::{Catalog, Field, Mapping};
+use crate::{convert, relay, spi};
+use hubspot_sync_core::value::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Pages of one call of `hubspot.relay_look_again`, so that other calls are not kept waiting for long.
+const PAGES_PER_CALL: usize = 10;
+
+/// What is recorded of a row.
+#[derive(Deserialize)]
+struct Known {
+    key: String,
+    status: String,
+    /// The fields' values by field id.
+    values: Option<HashMap<i32, Value>>,
+}
+
+const KNOWN: &str = r#"
+SELECT json_agg(json_build_object('key', l.entity_key, 'status', l.status,
+  'values', (SELECT json_object_agg(s.field_id, s.row_value) FROM hubspot.sync_state s WHERE s.link_id = l.id)))::text
+FROM hubspot.link l WHERE l.mapping_id = ($1::json->>'id')::int
+  AND l.entity_key IN (SELECT json_array_elements_text($1::json->'keys'))"#;
+
+const LINKS: &str = r#"
+SELECT json_agg(json_build_array(x.id, x.entity_key))::text FROM (SELECT l.id, l.entity_key FROM hubspot.link l
+  WHERE l.mapping_id = ($1::json->>'id')::int AND l.status <> 'deleted_here' AND l.id > ($1::json->>'after')::bigint
+  ORDER BY l.id LIMIT ($1::json->>'max')::int) x"#;
+
+/// Compares every row; gives how many were queued. The caller holds the relay's lock when the mapping has records.
+pub fn whole(mapping: &Mapping) -> usize {
+    let fields = scan::captured_fields(mapping);
+    let mut scan = Scan::after(mapping, &fields, Json::Null);
+    let mut total = 0;
+    while !scan.finished {
+        total += compare(mapping, &fields, scan.page());
+    }
+    total + vanished(mapping)
+}
+
+/// Whether anything is recorded of the mapping's rows.
+pub fn has_records(mapping_id: i32) -> bool {
+    spi::call_text(
+        "SELECT 'yes' FROM hubspot.link WHERE mapping_id = ($1::json->>'id')::int LIMIT 1",
+        &json!({"id": mapping_id}),
+    )
+    .is_some()
+}
+
+/// Goes on with the mappings whose `look_from` asks for it, a stretch of each table; gives how many rows were queued.
+pub fn continue_all() -> i64 {
+    let wanted = "SELECT json_agg(json_build_array(id, look_from))::text FROM hubspot.object_mapping
+                  WHERE enabled AND look_from IS NOT NULL AND $1::text IS NOT NULL";
+    if spi::rows(wanted, &json!({})).is_empty() {
+        return 0;
+    }
+    relay::one_at_a_time();
+    let catalog = Catalog::load();
+    let mut total = 0;
+    for row in spi::rows(wanted, &json!({})) {
+        let id = row[0].as_i64().and_then(|id| i32::try_from(id).ok()).unwrap_or(0);
+        let Some(mapping) = catalog.mappings.get(&id) else {
+            continue;
+        };
+        let fields = scan::captured_fields(mapping);
+        let mut scan = Scan::after(mapping, &fields, row[1].clone());
+        for _ in 0..PAGES_PER_CALL {
+            total += compare(mapping, &fields, scan.page());
+        }
+        let next = if scan.finished { Json::Null } else { scan.last };
+        // Somebody who asked anew meanwhile is not forgotten.
+        spi::run(
+            "UPDATE hubspot.object_mapping SET look_from = nullif($1::jsonb->'next', 'null')
+             WHERE id = ($1::jsonb->>'id')::int AND look_from = $1::jsonb->'was'",
+            &json!({"id": id, "next": next, "was": row[1]}),
+        );
+    }
+    i64::try_from(total).unwrap_or(i64::MAX)
+}
+
+/// Queues the rows of a page that differ from what is recorded.
+fn compare(mapping: &Mapping, fields: &[Rc<Field>], page: Vec<Row>) -> usize {
+    let keys: Vec<&str> = page.iter().map(|row| row.key.as_str()).collect();
+    if keys.is_empty() {
+        return 0;
+    }
+    let known: HashMap<String, Known> = spi::rows(KNOWN, &json!({"id": mapping.id, "keys": keys}))
+        .into_iter()
+        .filter_map(|row| serde_json::from_value::<Known>(row).ok())
+        .map(|known| (known.key.clone(), known))
+        .collect();
+    let queued: Vec<Json> = page
+        .iter()
+        .filter_map(|row| match known.get(&row.key) {
+            None => Some(json!({"op": "F", "key": row.key, "changes": filled(&row.texts), "at": row.at})),
+            Some(known) if known.status == "deleted_here" => {
+                Some(json!({"op": "I", "key": row.key, "changes": filled(&row.texts), "at": null}))
+            }
+            Some(known) => {
+                let changes = differing(fields, row, known);
+                (!changes.is_empty()).then(|| json!({"op": "U", "key": row.key, "changes": changes, "at": null}))
+            }
+        })
+        .collect();
+    let first = known.is_empty();
+    scan::store(
+        mapping.id,
+        &queued,
+        if first { "first sync" } else { "found without capture" },
+    );
+    queued.len()
+}
+
+fn differing(fields: &[Rc<Field>], row: &Row, known: &Known) -> Map<String, Json> {
+    let mut changes = Map::new();
+    for field in fields {
+        let text = row.texts.get(&field.field).and_then(Json::as_str);
+        let now = convert::from_warp(field, text);
+        let before = known.values.as_ref().and_then(|values| values.get(&field.id));
+        let same = before.map_or(now.is_null(), |before| *before == now);
+        if !same {
+            let before = before.and_then(Value::as_deref);
+            changes.insert(field.field.clone(), json!([before, text]));
+        }
+    }
+    changes
+}
+
+/// Queues the deletion of records whose rows are gone.
+pub fn vanished(mapping: &Mapping) -> usize {
+    let (mut after, mut total) = (0, 0);
+    loop {
+        let links = spi::rows(LINKS, &json!({"id": mapping.id, "after": after, "max": PAGE}));
+        let Some(last) = links.last().and_then(|link| link[0].as_i64()) else {
+            return total;
+        };
+        after = last;
+        let keys: Vec<&str> = links.iter().filter_map(|link| link[1].as_str()).collect();
+        let there = read_rows(mapping, &keys, &[], false);
+        let gone: Vec<Json> = keys
+            .iter()
+            .filter(|key| !there.contains_key(**key))
+            .map(|key| json!({"op": "D", "key": key}))
+            .collect();
+        total += gone.len();
+        scan::store(mapping.id, &gone, "found without capture");
+    }
+}

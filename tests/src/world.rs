@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use hubspot_relay::{Config, Relay};
 use serde_json::Value as Json;
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
@@ -49,19 +50,32 @@ pub struct RunningRelay {
     pub admin_url: String,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    /// Its own, so that all its tasks can die at once.
+    runtime: Option<Runtime>,
 }
 
 impl RunningRelay {
     /// Stops it gracefully and waits for its end.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.stop.cancel();
-        let _ = self.task.await;
+        let _ = (&mut self.task).await;
     }
 
-    /// Drops it where it stands, as a crash does: nothing is said to the database any more.
-    pub async fn crash(self) {
-        self.task.abort();
-        let _ = self.task.await;
+    /// Ends it where it stands, as a crash does: with its runtime all its tasks die, and nothing is said to the database or
+    /// to HubSpot any more.
+    pub async fn crash(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            let _ = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10))).await;
+        }
+    }
+}
+
+impl Drop for RunningRelay {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A runtime must not be waited for inside another one.
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -172,12 +186,17 @@ max_delay = "500ms"
 
     /// Runs a relay with these settings.
     pub async fn run_config(config: Config) -> Result<RunningRelay> {
-        let relay = Relay::bind(config).await?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        // Whatever it opens belongs to its own runtime.
+        let relay = runtime.spawn(async move { Relay::bind(config).await }).await??;
         let webhook_url = format!("http://{}/v1/webhooks/hubspot/company", relay.webhook_address());
         let admin_url = format!("http://{}", relay.admin_address());
         let stop = CancellationToken::new();
         let token = stop.clone();
-        let task = tokio::spawn(async move {
+        let task = runtime.spawn(async move {
             if let Err(e) = relay.run(token).await {
                 eprintln!("relay ended: {e}");
             }
@@ -187,6 +206,7 @@ max_delay = "500ms"
             admin_url,
             stop,
             task,
+            runtime: Some(runtime),
         })
     }
 

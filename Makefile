@@ -103,6 +103,16 @@ model: ## Search the field machine's larger worlds exhaustively (minutes; the sm
 soak: ## Edit both sides under faults for three minutes and check every field (after make ext)
 	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-soak -- --seconds 24
 
+BENCH := $(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-bench --
+
+.PHONY: bench
+bench: ## Measure capture, claims and apply beside the alternatives; figures into target/bench (after make ext)
+	$(BENCH) $(BENCH_ARGS)
+
+.PHONY: bench-capture
+bench-capture: ## The part of it that an application's writes feel
+	$(BENCH) --only rows --only unmapped $(BENCH_ARGS)
+
 .PHONY: demo
 demo: setup ext ## Play the customer mapping in both directions against the simulator
 	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-demo

@@ -106,11 +106,11 @@ soak: ## Edit both sides under faults for three minutes and check every field (a
 BENCH := $(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-bench --
 
 .PHONY: bench
-bench: ## Measure capture, claims and apply beside the alternatives; figures into target/bench (after make ext)
+bench: ## Run every benchmark; figures into target/bench/capture.json (after make ext)
 	$(BENCH) $(BENCH_ARGS)
 
 .PHONY: bench-capture
-bench-capture: ## The part of it that an application's writes feel
+bench-capture: ## What capture costs an application's writes, beside the alternatives (after make ext)
 	$(BENCH) --only rows --only unmapped $(BENCH_ARGS)
 
 .PHONY: demo

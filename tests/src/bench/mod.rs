@@ -1,4 +1,4 @@
-//! What capture, claims and apply cost: `make bench`, `make bench-capture`.
+//! What capture costs: `make bench`, `make bench-capture`.
 //!
 //! Every section prints one table and notes its figures by name. Runs of the compared ways take turns, and a ratio is the
 //! median of the rounds' own ratios, so that what else the machine does cancels out. Nothing here is an assertion about
@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use figures::Figures;
-use server::Server;
+use server::{Choice, Server};
 
 /// The sections in the order in which they run.
 pub const SECTIONS: [&str; 2] = ["rows", "unmapped"];
@@ -45,6 +45,8 @@ pub struct Settings {
     pub sections: Vec<String>,
     /// Ways of capturing to compare; all when empty. Without `none` and `ours` most ratios are missing.
     pub ways: Vec<String>,
+    /// The server.
+    pub server: Choice,
     /// Where the figures go.
     pub out: PathBuf,
 }
@@ -79,7 +81,7 @@ impl Bench {
 /// When the server does not start or a run fails.
 pub async fn run(settings: Settings) -> Result<()> {
     let mut bench = Bench {
-        server: Server::start()?,
+        server: Server::start(settings.server)?,
         settings,
         figures: Figures::default(),
     };

@@ -94,7 +94,9 @@ pub async fn take_turns(
             } else {
                 bench.settings.seconds
             };
-            let load = load(way, update, fixture.rows, clients, seconds, u64::from(round) + 1);
+            // Of a run of its own: the values of an earlier one, set again, would change nothing and not be captured.
+            let seed = u64::from(round) * 10_000 + u64::from(clients);
+            let load = load(way, update, fixture.rows, clients, seconds, seed);
             let (flushes, cpu) = (wal_flushes(&fixture.sql).await?, bench.server.cpu()?);
             let outcome = pgbench::run(&bench.server, &fixture.database, &load)?;
             let (cpu, flushes) = (

@@ -17,10 +17,9 @@ const RAM_DISK: &str = "/dev/shm";
 const FLUSH_DELAY: Duration = Duration::from_micros(60);
 
 /// Durable commits with a flush delay instead of a disk, and nothing in the background that would disturb one run and not
-/// another. Without full page images, so that the distance to the last checkpoint does not matter.
+/// another.
 const SETTINGS: &str = "
 fsync = on
-full_page_writes = off
 synchronous_commit = on
 commit_delay = 60
 commit_siblings = 0
@@ -34,10 +33,21 @@ wal_level = replica
 max_wal_senders = 0
 ";
 
+/// What may be chosen about the server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choice {
+    /// Write full page images after a checkpoint, as PostgreSQL does unless it is told otherwise. Every run then starts
+    /// with many of them, because a checkpoint comes before it.
+    pub full_page_writes: bool,
+    /// Connect over TCP instead of the Unix socket.
+    pub tcp: bool,
+}
+
 /// The running server.
 #[derive(Debug)]
 pub struct Server {
     cluster: Cluster,
+    choice: Choice,
     on_ram: bool,
     /// How long the wait for a flush really is.
     flush_delay: Duration,
@@ -49,15 +59,19 @@ impl Server {
     /// # Errors
     ///
     /// As [`Cluster::start`].
-    pub fn start() -> Result<Self> {
+    pub fn start(choice: Choice) -> Result<Self> {
         let ram = Path::new(RAM_DISK);
         let on_ram = ram.is_dir() && !fs::metadata(ram)?.permissions().readonly();
         let cluster = Cluster::start_with(&Options {
-            settings: SETTINGS.to_owned(),
+            settings: format!(
+                "{SETTINGS}full_page_writes = {}\n",
+                if choice.full_page_writes { "on" } else { "off" }
+            ),
             data_in: on_ram.then(|| ram.to_owned()),
         })?;
         Ok(Self {
             cluster,
+            choice,
             on_ram,
             flush_delay: measured_delay(),
         })
@@ -77,12 +91,18 @@ impl Server {
         Ok(format!(
             "PostgreSQL {version}, {cores} cores shared with pgbench, load average at the start {load}\n\
              data on {place}; fsync on, commit_delay {set} µs with commit_siblings 0 (a wait that takes {took} µs here, in place of a disk)\n\
-             shared_buffers 1 GB, full_page_writes off, autovacuum off (tables are vacuumed between runs), a checkpoint before each run\n\
-             pgbench over the Unix socket, prepared statements; variants take turns; a ratio is the median of the rounds' ratios",
+             shared_buffers 1 GB, full_page_writes {images}, autovacuum off (tables are vacuumed between runs), a checkpoint before each run\n\
+             pgbench over {path}, prepared statements; variants take turns; a ratio is the median of the rounds' ratios",
             place = if self.on_ram {
                 "a RAM disk"
             } else {
                 "an ordinary disk, for there is no RAM disk: expect noise"
+            },
+            images = if self.choice.full_page_writes { "on" } else { "off" },
+            path = if self.choice.tcp {
+                "TCP on the loopback"
+            } else {
+                "the Unix socket"
             },
             set = FLUSH_DELAY.as_micros(),
             took = self.flush_delay.as_micros(),
@@ -104,7 +124,11 @@ impl Server {
         }
         command
             .arg("--host")
-            .arg(self.cluster.socket_dir())
+            .arg(if self.choice.tcp {
+                "127.0.0.1".into()
+            } else {
+                self.cluster.socket_dir()
+            })
             .arg(format!("--port={}", self.cluster.port()));
         command
     }

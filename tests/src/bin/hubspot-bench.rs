@@ -1,9 +1,9 @@
-//! `hubspot-bench`: what capture, claims and apply cost, beside the alternatives.
+//! `hubspot-bench`: what capture costs, beside the alternatives.
 
 use std::path::PathBuf;
 
 use clap::Parser;
-use hubspot_sync_tests::bench::{self, SECTIONS, Settings, figures};
+use hubspot_sync_tests::bench::{self, SECTIONS, Settings, figures, server::Choice};
 
 /// Measures in a private PostgreSQL on a RAM disk, prints a table per section and merges the figures into a JSON file.
 #[derive(Debug, Parser)]
@@ -30,6 +30,12 @@ struct Arguments {
     /// A glance: three rounds of two seconds.
     #[arg(long, conflicts_with_all = ["seconds", "rounds"])]
     quick: bool,
+    /// Write full page images, which PostgreSQL does by default. Each run begins after a checkpoint and so with many.
+    #[arg(long)]
+    full_page_writes: bool,
+    /// Connect over TCP instead of the Unix socket.
+    #[arg(long)]
+    tcp: bool,
     /// Where the figures go; those of other sections that are in there stay.
     #[arg(long, default_value_os_t = figures::default_path())]
     out: PathBuf,
@@ -52,6 +58,10 @@ async fn main() -> anyhow::Result<()> {
             SECTIONS.map(str::to_owned).to_vec()
         } else {
             given.sections
+        },
+        server: Choice {
+            full_page_writes: given.full_page_writes,
+            tcp: given.tcp,
         },
         ways: given.ways,
         out: given.out,

@@ -103,6 +103,16 @@ model: ## Search the field machine's larger worlds exhaustively (minutes; the sm
 soak: ## Edit both sides under faults for three minutes and check every field (after make ext)
 	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-soak -- --seconds 24
 
+BENCH := $(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-bench --
+
+.PHONY: bench
+bench: ## Run every benchmark; figures into target/bench/capture.json (after make ext)
+	$(BENCH) $(BENCH_ARGS)
+
+.PHONY: bench-capture
+bench-capture: ## What capture costs an application's writes, beside the alternatives (after make ext)
+	$(BENCH) --only rows --only unmapped $(BENCH_ARGS)
+
 .PHONY: demo
 demo: setup ext ## Play the customer mapping in both directions against the simulator
 	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-demo

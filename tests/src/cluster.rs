@@ -70,7 +70,8 @@ lc_messages = 'C'
 log_line_prefix = '%m [%p] %q%a@%d '
 ";
 
-/// What the watchdog does; its arguments are the temporary folder and the data folder. It kills by the number in
+/// What the watchdog does; its arguments are the temporary folder, the data folder and the folder that the data folder is
+/// in where that is another one. It kills by the number in
 /// `postmaster.pid`, because `pg_ctl` refuses to run as root. It looks again until the folder stays away: we may have been
 /// killed in the middle of starting the server.
 const WATCHDOG: &str = r#"
@@ -87,7 +88,7 @@ for _ in 1 2 3 4 5; do
       sleep 0.1
     done
   fi
-  rm -rf "$1" && [ ! -e "$1" ] && break
+  rm -rf "$1" ${3:+"$3"} && [ ! -e "$1" ] && break
   sleep 0.5
 done
 "#;
@@ -117,11 +118,21 @@ struct User {
     gid: u32,
 }
 
+/// What a cluster may differ in from the tests' own.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Lines of `postgresql.conf` that come last and so win.
+    pub settings: String,
+    /// A folder to make the data folder in, a RAM disk for instance.
+    pub data_in: Option<PathBuf>,
+}
+
 /// A running PostgreSQL cluster of our own. Dropping it stops the server and removes its folder.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Everything is in here: `tree`, `data`, `socket` and `log`.
+    /// Everything is in here: `tree`, `data` (unless it is elsewhere), `socket` and `log`.
     dir: PathBuf,
+    data_dir: PathBuf,
     bin_dir: PathBuf,
     port: u16,
     user: Option<User>,
@@ -166,6 +177,15 @@ impl Cluster {
     ///
     /// When PostgreSQL or the built extension is missing, or the server does not start; the message says what to do.
     pub fn start() -> Result<Self> {
+        Self::start_with(&Options::default())
+    }
+
+    /// The same with settings and a place of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::start`].
+    pub fn start_with(options: &Options) -> Result<Self> {
         let pg_config =
             std::env::var_os("HUBSPOT_SYNC_PG_CONFIG").map_or_else(|| DEFAULT_PG_CONFIG.into(), PathBuf::from);
         let package = find_package()?;
@@ -177,9 +197,24 @@ impl Cluster {
         set_mode(dir.path(), 0o755)?;
         // PostgreSQL resolves symbolic links in its own path.
         let root = dir.path().canonicalize()?;
-        let watchdog = start_watchdog(&root)?;
-        // From here on the watchdog removes the folder, whatever happens.
+        let elsewhere = options.data_in.as_ref().map(|parent| {
+            tempfile::Builder::new()
+                .prefix("hubspot_sync-")
+                .tempdir_in(parent)
+                .with_context(|| format!("cannot create a folder in {}", parent.display()))
+        });
+        let elsewhere = elsewhere.transpose()?;
+        let data_dir = match &elsewhere {
+            Some(place) => {
+                set_mode(place.path(), 0o755)?;
+                place.path().canonicalize()?.join("data")
+            }
+            None => root.join("data"),
+        };
+        let watchdog = start_watchdog(&root, &data_dir)?;
+        // From here on the watchdog removes the folders, whatever happens.
         let _ = dir.keep();
+        let _ = elsewhere.map(tempfile::TempDir::keep);
         let cluster = Self {
             bin_dir: PathBuf::new(),
             port: 0,
@@ -187,19 +222,19 @@ impl Cluster {
             watchdog: Mutex::new(Some(watchdog)),
             template: tokio::sync::OnceCell::new(),
             dir: root,
+            data_dir,
         };
         // An error drops `cluster`, which cleans up.
-        cluster.set_up(&pg_config, &package)
+        cluster.set_up(&pg_config, &package, &options.settings)
     }
 
-    fn set_up(mut self, pg_config: &Path, package: &Path) -> Result<Self> {
+    fn set_up(mut self, pg_config: &Path, package: &Path, settings: &str) -> Result<Self> {
         let tree = self.dir.join("tree");
         self.bin_dir = copy_postgresql(pg_config, &tree)?;
         copy_tree(package, &tree).with_context(|| format!("cannot copy the extension from {}", package.display()))?;
 
         self.user = unprivileged_user()?;
-        for name in ["data", "socket"] {
-            let path = self.dir.join(name);
+        for path in [self.data_dir().to_owned(), self.socket_dir()] {
             fs::create_dir(&path)?;
             set_mode(&path, 0o700)?;
             self.give_to_user(&path)?;
@@ -207,7 +242,7 @@ impl Cluster {
         fs::write(self.log_path(), "")?;
         self.give_to_user(&self.log_path())?;
 
-        let data = self.data_dir();
+        let data = self.data_dir().to_owned();
         let mut initdb = self.command("initdb");
         initdb.arg("--pgdata").arg(&data);
         initdb.args([
@@ -224,6 +259,7 @@ impl Cluster {
             "unix_socket_directories = '{}'\n",
             self.socket_dir().display()
         ));
+        conf.push_str(settings);
         fs::write(data.join("postgresql.conf"), conf)?;
 
         // Another process may take the port between our look and the server's start: then try another one.
@@ -419,8 +455,9 @@ impl Cluster {
         Ok(guard)
     }
 
-    fn data_dir(&self) -> PathBuf {
-        self.dir.join("data")
+    /// Folder of the data.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     fn log_path(&self) -> PathBuf {
@@ -468,11 +505,12 @@ impl Drop for Cluster {
     }
 }
 
-fn start_watchdog(dir: &Path) -> Result<Child> {
+fn start_watchdog(dir: &Path, data: &Path) -> Result<Child> {
     Command::new("/bin/sh")
         .args(["-c", WATCHDOG, "hubspot_sync-watchdog"])
         .arg(dir)
-        .arg(dir.join("data"))
+        .arg(data)
+        .args(data.parent().filter(|parent| *parent != dir))
         // Our end of this pipe is closed on exec, so no other child keeps it open.
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -2,12 +2,14 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
+//! | [`bench`] | what capture costs, measured |
 //! | [`cluster`] | a throwaway PostgreSQL with the extension |
 //! | [`demo`] | what `make demo` plays |
 //! | [`simulator`] | a stateful, strict HubSpot |
 //! | [`soak`] | random edits of both sides under faults, and the rules they are checked by |
 //! | [`world`] | a database, a portal and relays between them |
 
+pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod simulator;

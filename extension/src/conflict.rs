@@ -206,6 +206,7 @@ fn retry_failed(id: Option<i64>) -> i64 {
     let ids: Vec<i64> = failures.iter().filter_map(|f| f["link_id"].as_i64()).collect();
     let mut book = Book::open(Catalog::load(), &ids, now_us());
     let (clock, now) = (book.catalog.clock, book.now);
+    let by = caller();
     let mut inbound = Vec::new();
     for failure in &failures {
         let Some(record) = failure["link_id"].as_i64().and_then(|id| book.records.get_mut(&id)) else {
@@ -221,13 +222,14 @@ fn retry_failed(id: Option<i64>) -> i64 {
             record.message = None;
             record.touch_link();
         }
-        if failure["direction"] == "inbound" {
-            inbound.push(json!({"object": record.mapping.hubspot_object, "id": record.hubspot_id, "property": failure["hubspot_property"]}));
-        } else if let Some(field) = failure["field_id"]
+        let field = failure["field_id"]
             .as_i64()
             .and_then(|f| record.fields.get(&(f as i32)))
-            .map(|e| e.field.clone())
-        {
+            .map(|e| e.field.clone());
+        record.log(field.as_deref(), "SYNC", "retried", json!({"actor": by}));
+        if failure["direction"] == "inbound" {
+            inbound.push(json!({"object": record.mapping.hubspot_object, "id": record.hubspot_id, "property": failure["hubspot_property"]}));
+        } else if let Some(field) = field {
             record.event(&field, clock, now, |state, _, _| state.retry());
         }
         record.queue = Queue::Offer;
@@ -242,9 +244,12 @@ fn retry_failed(id: Option<i64>) -> i64 {
     failures.len() as i64
 }
 
-/// The role that called, behind SECURITY DEFINER.
+/// Who decides: the role that called, behind SECURITY DEFINER. A service that acts for people says for whom in the
+/// setting `hubspot.actor`; whoever may set it, the role stays visible beside it.
 fn caller() -> String {
-    spi::call_text("SELECT session_user::text WHERE $1::text IS NOT NULL", &Json::Null).unwrap_or_default()
+    let sql = r#"SELECT coalesce(left(nullif(current_setting('hubspot.actor', true), ''), 64) || ' (' || session_user || ')', session_user)
+                 WHERE $1::text IS NOT NULL"#;
+    spi::call_text(sql, &Json::Null).unwrap_or_default()
 }
 
 /// A person's decision is rare: it may notify always.

@@ -54,4 +54,9 @@ pgrx::extension_sql_file!(
     name = "answers",
     requires = ["problems"]
 );
+pgrx::extension_sql_file!(
+    "../../sql/schema/83_history.sql",
+    name = "history",
+    requires = ["answers"]
+);
 pgrx::extension_sql_file!("../../sql/schema/90_grants.sql", name = "grants", finalize);

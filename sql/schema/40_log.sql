@@ -59,7 +59,7 @@ COMMENT ON COLUMN hubspot.conflicts.hubspot_changed_by IS 'HubSpot''s source of 
 COMMENT ON COLUMN hubspot.conflicts.reason IS 'Why it ended as it did; for LATEST_WINS also that the two edits were closer than the clocks can be compared.';
 COMMENT ON COLUMN hubspot.conflicts.resolved_generation IS 'State of the field right after a person''s decision: hubspot.undo_resolution works while it stands. Private.';
 COMMENT ON COLUMN hubspot.conflicts.winner IS 'Null: open, or settled because both sides came to hold the same value.';
-COMMENT ON COLUMN hubspot.conflicts.resolved_by IS 'policy, agreement, or the database role that called hubspot.resolve_conflict.';
+COMMENT ON COLUMN hubspot.conflicts.resolved_by IS 'policy, agreement, or the database role that called hubspot.resolve_conflict, after the name in its setting hubspot.actor if there is one: ada (sync_admin).';
 
 CREATE TABLE hubspot.failed_syncs (
   id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -67,6 +67,7 @@ BEGIN
     WHERE received_at < now() - event_keep AND status NOT IN ('pending', 'waiting') ORDER BY id LIMIT 10000);
   GET DIAGNOSTICS n = ROW_COUNT; purged := purged + n;
   DELETE FROM hubspot.relay_status WHERE last_seen_at < now() - interval '1 day';
+  PERFORM hubspot.sample_figures();
   RETURN jsonb_build_object('rescued', rescued, 'purged', purged);
 END
 $$;

@@ -17,7 +17,8 @@ COMMENT ON FUNCTION hubspot.export_mapping(text) IS 'The mapping document as it 
 
 CREATE FUNCTION hubspot.status(OUT armed boolean, OUT portal_id bigint, OUT paused boolean, OUT reason text, OUT relays_alive bigint,
   OUT queue_depth bigint, OUT oldest_waiting_seconds bigint, OUT conflicts_open bigint, OUT failed_open bigint,
-  OUT webhook_events_pending bigint, OUT links bigint, OUT last_webhook_at timestamptz)
+  OUT webhook_events_pending bigint, OUT links bigint, OUT last_webhook_at timestamptz,
+  OUT quota_used_today bigint, OUT quota_left_today bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT hubspot.armed_reason(NULL) IS NULL, b.portal_id, b.paused, hubspot.armed_reason(NULL),
     (SELECT count(*) FROM hubspot.relay_status WHERE last_seen_at > now() - interval '15 seconds'),
@@ -28,7 +29,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     (SELECT count(*) FROM hubspot.failed_syncs WHERE status = 'open'),
     (SELECT count(*) FROM hubspot.webhook_events WHERE status IN ('pending', 'waiting')),
     (SELECT count(*) FROM hubspot.link WHERE status = 'linked'),
-    (SELECT max(received_at) FROM hubspot.webhook_events)
+    (SELECT max(received_at) FROM hubspot.webhook_events),
+    (SELECT used FROM hubspot.quota), (SELECT calls_left FROM hubspot.quota)
   FROM hubspot.binding b
 $$;
 COMMENT ON FUNCTION hubspot.status() IS 'One row that an operator reads first. reason: why relays may not work; null when they may. oldest_waiting_seconds: null when nothing waits.';

@@ -71,6 +71,22 @@ impl Client {
     /// # Errors
     /// When the TLS roots cannot be loaded or a setting slipped past the configuration's checks.
     pub fn new(config: &Hubspot, metrics: Metrics) -> Result<Self, ConfigError> {
+        Self::with_limiter(config, metrics, RateLimiter::local)
+    }
+
+    /// A client whose slots the database lends (`crate::lend`).
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn shared(config: &Hubspot, metrics: Metrics) -> Result<Self, ConfigError> {
+        Self::with_limiter(config, metrics, RateLimiter::shared)
+    }
+
+    fn with_limiter(
+        config: &Hubspot,
+        metrics: Metrics,
+        limiter: fn(u32, u32, Option<u64>) -> RateLimiter,
+    ) -> Result<Self, ConfigError> {
         crate::install_crypto_provider();
         let mut builder = reqwest::Client::builder()
             // A redirect would carry the token elsewhere.
@@ -102,7 +118,7 @@ impl Client {
             token_file: config.access_token_file.clone(),
             timeout: config.timeout,
             auto,
-            limiter: RateLimiter::local(limit, config.search_per_second, config.requests_per_day),
+            limiter: limiter(limit, config.search_per_second, config.requests_per_day),
             metrics,
         };
         Ok(Self {
@@ -318,6 +334,13 @@ impl Client {
     }
 
     fn follow_allowance(&self, headers: &HeaderMap) {
+        let number = |name| header(headers, name).and_then(|text| text.parse::<u64>().ok());
+        if let (Some(limit), Some(left)) = (
+            number("x-hubspot-ratelimit-daily"),
+            number("x-hubspot-ratelimit-daily-remaining"),
+        ) {
+            self.inner.limiter.note_day(limit, left);
+        }
         if !self.inner.auto {
             return;
         }

@@ -138,6 +138,9 @@ pub struct AccountDetails {
     /// The portal the token belongs to.
     #[serde(rename = "portalId")]
     pub portal_id: Option<i64>,
+    /// The account's time zone, in which its day of calls begins.
+    #[serde(rename = "timeZone")]
+    pub time_zone: Option<String>,
 }
 
 /// A page of a search's results.

@@ -40,7 +40,12 @@ pgrx::extension_sql_file!(
     requires = ["mapping"]
 );
 pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["records"]);
-pgrx::extension_sql_file!("../../sql/schema/50_binding.sql", name = "binding", requires = ["log"]);
+pgrx::extension_sql_file!("../../sql/schema/46_quota.sql", name = "quota", requires = ["log"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/50_binding.sql",
+    name = "binding",
+    requires = ["quota"]
+);
 pgrx::extension_sql_file!("../../sql/schema/55_ddl.sql", name = "ddl", requires = ["binding"]);
 pgrx::extension_sql_file!("../../sql/schema/60_relay.sql", name = "relay", requires = ["ddl"]);
 pgrx::extension_sql_file!("../../sql/schema/70_views.sql", name = "views", requires = ["relay"]);

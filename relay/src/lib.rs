@@ -15,6 +15,7 @@ pub mod error;
 mod gate;
 pub mod hubspot;
 mod ingest;
+mod lend;
 pub mod metrics;
 mod portal;
 pub mod retry;

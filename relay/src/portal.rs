@@ -34,6 +34,9 @@ pub(crate) async fn run(
             answer = client.account_details(deadline) => answer,
             () = stop.cancelled() => return,
         };
+        if let Ok(Some(zone)) = answer.as_ref().map(|details| details.time_zone.as_deref()) {
+            client.limiter().set_time_zone(zone);
+        }
         let next = match answer.map(|details| details.portal_id) {
             Ok(Some(id)) if configured.is_none_or(|configured| configured == id) => {
                 let _ = portal.set(id);

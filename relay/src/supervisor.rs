@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::portal::{self, PortalId};
 use crate::status::Status;
 use crate::telemetry::event;
-use crate::{deliver, ingest, web};
+use crate::{deliver, ingest, lend, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -66,7 +66,7 @@ impl Relay {
     pub async fn bind(config: Config) -> Result<Self, RelayError> {
         let metrics = Metrics::new();
         let db = Db::new(&config.database)?;
-        let client = Client::new(&config.hubspot, metrics.clone())?;
+        let client = Client::shared(&config.hubspot, metrics.clone())?;
         let (public, webhook_address) = listen("webhook.listen", config.webhook.listen).await?;
         let (private, admin_address) = listen("admin.listen", config.admin.listen).await?;
         let relay_id = relay_id();
@@ -143,6 +143,14 @@ impl Relay {
         };
         let (pulse_stop, woken) = (stop.clone(), Arc::clone(&wake_deliver));
         parts.spawn("heartbeat", async move { pulse.run(woken, pulse_stop).await });
+        // Ends after the other parts: they may be about to call HubSpot.
+        let lender = tokio::spawn(lend::run(
+            self.db.clone(),
+            self.client.clone(),
+            self.relay_id.clone(),
+            self.metrics.clone(),
+            stop.clone(),
+        ));
         parts.spawn("maintenance", maintain(self.db.clone(), status.clone(), stop.clone()));
         parts.spawn(
             "applier",
@@ -193,6 +201,7 @@ impl Relay {
         farewell(&self.db, &self.relay_id, &self.metrics).await;
         stop.cancel();
         parts.finish().await;
+        let _ = tokio::time::timeout(FAREWELL, lender).await;
         tracing::info!(event = event::STOPPED, "stopped");
         result
     }

@@ -66,6 +66,7 @@ BEGIN
   DELETE FROM hubspot.webhook_events WHERE id IN (SELECT id FROM hubspot.webhook_events
     WHERE received_at < now() - event_keep AND status NOT IN ('pending', 'waiting') ORDER BY id LIMIT 10000);
   GET DIAGNOSTICS n = ROW_COUNT; purged := purged + n;
+  DELETE FROM hubspot.quota_usage WHERE day < now()::date - 90;
   DELETE FROM hubspot.relay_status WHERE last_seen_at < now() - interval '1 day';
   PERFORM hubspot.sample_figures();
   RETURN jsonb_build_object('rescued', rescued, 'purged', purged);

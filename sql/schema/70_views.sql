@@ -69,5 +69,9 @@ UNION ALL SELECT 'links', count(*) FROM hubspot.link WHERE status = 'linked'
 UNION ALL SELECT 'relays_alive', count(*) FROM hubspot.relay_status WHERE last_seen_at > now() - interval '15 seconds'
 UNION ALL SELECT 'api_requests_total', coalesce(sum(requests), 0)::bigint FROM hubspot.relay_status
 UNION ALL SELECT 'api_requests_rate_limited_total', coalesce(sum(rate_limited), 0)::bigint FROM hubspot.relay_status
-UNION ALL SELECT 'api_requests_failed_total', coalesce(sum(failed), 0)::bigint FROM hubspot.relay_status;
+UNION ALL SELECT 'api_requests_failed_total', coalesce(sum(failed), 0)::bigint FROM hubspot.relay_status
+UNION ALL SELECT 'quota_used_today', used FROM hubspot.quota
+UNION ALL SELECT 'quota_left_today', calls_left FROM hubspot.quota
+UNION ALL SELECT 'quota_forecast_today', forecast FROM hubspot.quota
+UNION ALL SELECT 'quota_slots_held', coalesce(sum(held), 0)::bigint FROM hubspot.quota_holder WHERE budget = 'general' AND lease_expires_at > now();
 COMMENT ON VIEW hubspot.metrics IS 'Figures for monitoring, one a row. Names that end in _total only rise while the relays run.';

@@ -17,7 +17,8 @@ COMMENT ON FUNCTION hubspot.export_mapping(text) IS 'The mapping document as it 
 
 CREATE FUNCTION hubspot.status(OUT armed boolean, OUT portal_id bigint, OUT paused boolean, OUT reason text, OUT relays_alive bigint,
   OUT queue_depth bigint, OUT oldest_waiting_seconds bigint, OUT conflicts_open bigint, OUT failed_open bigint,
-  OUT webhook_events_pending bigint, OUT links bigint, OUT last_webhook_at timestamptz, OUT warnings text[])
+  OUT webhook_events_pending bigint, OUT links bigint, OUT last_webhook_at timestamptz,
+  OUT quota_used_today bigint, OUT quota_left_today bigint, OUT warnings text[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT hubspot.armed_reason(NULL) IS NULL, b.portal_id, b.paused, hubspot.armed_reason(NULL),
     (SELECT count(*) FROM hubspot.relay_status WHERE last_seen_at > now() - interval '15 seconds'),
@@ -29,6 +30,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     (SELECT count(*) FROM hubspot.webhook_events WHERE status IN ('pending', 'waiting')),
     (SELECT count(*) FROM hubspot.link WHERE status = 'linked'),
     (SELECT max(received_at) FROM hubspot.webhook_events),
+    (SELECT used FROM hubspot.quota), (SELECT calls_left FROM hubspot.quota),
     (SELECT array_agg(concat_ws(': ', concat_ws('.', p.entity_type, p.field), p.detail)) FROM hubspot.mapping_problems p)
   FROM hubspot.binding b
 $$;

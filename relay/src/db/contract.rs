@@ -12,6 +12,7 @@ use tokio_postgres::types::{Json, ToSql};
 
 use super::error::DbError;
 use super::pool::Db;
+use crate::hubspot::quota::{Grant, Report};
 
 /// Longest wait for a function's answer. Above any sane page, below forever.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -482,6 +483,20 @@ impl Db {
     /// Housekeeping.
     pub async fn maintain(&self) -> Result<Maintained, DbError> {
         self.call("relay_maintain", "select to_jsonb(hubspot.relay_maintain())", &[])
+            .await
+    }
+
+    /// Tells what is held and used of HubSpot's limits, and takes what the database lends.
+    pub async fn quota(
+        &self,
+        relay_id: &str,
+        lease: Duration,
+        drain: Duration,
+        report: &Report,
+    ) -> Result<Grant, DbError> {
+        let sql = "select hubspot.relay_quota($1::text, $2::bigint, $3::bigint, $4::jsonb)";
+        let (lease, drain) = (i64::from(millis(lease)), i64::from(millis(drain)));
+        self.call("relay_quota", sql, &[&relay_id, &lease, &drain, &Json(report)])
             .await
     }
 

@@ -133,7 +133,7 @@ async fn step(context: &Arc<Context>, listener: &Listener, rounds: &mut JoinSet<
     if !paused.is_zero() {
         return Next::Sleep(paused.min(POLL));
     }
-    let share = Share::of(context.client.limiter().limit());
+    let share = Share::of(context.client.limiter().share());
     if rounds.len() >= share.rounds {
         return Next::Sleep(POLL);
     }

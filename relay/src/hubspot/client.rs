@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use super::error::{Failure, FailureClass, RatePolicy, classify, parse_retry_after, rate_policy};
 use super::model::{
-    AccountDetails, BatchReadRequest, BatchResponse, ErrorBody, IdInput, Inputs, PropertyList, WriteInput,
+    AccountDetails, BatchReadRequest, BatchResponse, ErrorBody, IdInput, Inputs, PropertyList, SearchPage, WriteInput,
 };
 use super::paths::ApiVersion;
-use super::rate_limit::RateLimiter;
+use super::quota::{Budget, Purpose, RateLimiter};
 use crate::config::{ConfigError, Hubspot, RequestsPer10s};
 use crate::metrics::Metrics;
 use crate::retry::relay_pause;
@@ -28,6 +28,8 @@ use crate::telemetry::event;
 const AUTO_START: u32 = 100;
 /// Connecting takes milliseconds; waiting longer only eats the lease.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The operation that HubSpot counts by itself.
+const SEARCH: &str = "search";
 /// Messages longer than this are cut before they go to the database.
 const MESSAGE_CHARS: usize = 2_000;
 
@@ -47,6 +49,7 @@ pub enum CallError {
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<Inner>,
+    purpose: Purpose,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,22 @@ impl Client {
     /// # Errors
     /// When the TLS roots cannot be loaded or a setting slipped past the configuration's checks.
     pub fn new(config: &Hubspot, metrics: Metrics) -> Result<Self, ConfigError> {
+        Self::with_limiter(config, metrics, RateLimiter::local)
+    }
+
+    /// A client whose slots the database lends (`crate::lend`).
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn shared(config: &Hubspot, metrics: Metrics) -> Result<Self, ConfigError> {
+        Self::with_limiter(config, metrics, RateLimiter::shared)
+    }
+
+    fn with_limiter(
+        config: &Hubspot,
+        metrics: Metrics,
+        limiter: fn(u32, u32, Option<u64>) -> RateLimiter,
+    ) -> Result<Self, ConfigError> {
         crate::install_crypto_provider();
         let mut builder = reqwest::Client::builder()
             // A redirect would carry the token elsewhere.
@@ -99,10 +118,22 @@ impl Client {
             token_file: config.access_token_file.clone(),
             timeout: config.timeout,
             auto,
-            limiter: RateLimiter::new(limit, config.requests_per_day),
+            limiter: limiter(limit, config.search_per_second, config.requests_per_day),
             metrics,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+            purpose: Purpose::Live,
+        })
+    }
+
+    /// The same client whose calls are for `purpose`: they wait and are counted as such. A new client's are live.
+    #[must_use]
+    pub fn with_purpose(&self, purpose: Purpose) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            purpose,
+        }
     }
 
     /// The rate limit all calls share.
@@ -185,6 +216,17 @@ impl Client {
             .await
     }
 
+    /// Searches the records of a type: `request` is HubSpot's search document, the answer its page. Has its own budget.
+    pub async fn search(
+        &self,
+        object_type: &str,
+        request: &serde_json::Value,
+        deadline: Instant,
+    ) -> Result<SearchPage, CallError> {
+        let path = format!("{}/search", self.inner.version.objects(object_type));
+        self.call(SEARCH, Method::POST, &path, Some(request), deadline).await
+    }
+
     async fn batch<B: Serialize>(
         &self,
         operation: &'static str,
@@ -214,10 +256,15 @@ impl Client {
         body: Option<&B>,
         deadline: Instant,
     ) -> Result<T, CallError> {
+        let budget = if operation == SEARCH {
+            Budget::Search
+        } else {
+            Budget::General
+        };
         let slot = self
             .inner
             .limiter
-            .acquire(deadline)
+            .acquire(budget, self.purpose, deadline)
             .await
             .map_err(|late| CallError::NotSent { wait: late.wait })?;
         let started = Instant::now();
@@ -227,7 +274,11 @@ impl Client {
         self.inner.metrics.request(operation, class, started.elapsed());
         outcome.map_err(|failure| {
             if let Some(pause) = relay_pause(&failure) {
-                self.inner.limiter.pause(pause);
+                match failure.policy {
+                    RatePolicy::Secondly => self.inner.limiter.pause_budget(Budget::Search, pause),
+                    RatePolicy::TenSecondly => self.inner.limiter.pause_budget(Budget::General, pause),
+                    RatePolicy::Daily | RatePolicy::Unknown => self.inner.limiter.pause(pause),
+                }
             }
             // Names and numbers only: HubSpot's message may quote a customer's values.
             tracing::warn!(
@@ -283,6 +334,13 @@ impl Client {
     }
 
     fn follow_allowance(&self, headers: &HeaderMap) {
+        let number = |name| header(headers, name).and_then(|text| text.parse::<u64>().ok());
+        if let (Some(limit), Some(left)) = (
+            number("x-hubspot-ratelimit-daily"),
+            number("x-hubspot-ratelimit-daily-remaining"),
+        ) {
+            self.inner.limiter.note_day(limit, left);
+        }
         if !self.inner.auto {
             return;
         }

@@ -138,6 +138,37 @@ pub struct AccountDetails {
     /// The portal the token belongs to.
     #[serde(rename = "portalId")]
     pub portal_id: Option<i64>,
+    /// The account's time zone, in which its day of calls begins.
+    #[serde(rename = "timeZone")]
+    pub time_zone: Option<String>,
+}
+
+/// A page of a search's results.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct SearchPage {
+    /// All records that match; HubSpot shows the first 10,000 of them.
+    pub total: u64,
+    /// This page's records.
+    pub results: Vec<Record>,
+    /// Where the next page begins.
+    pub paging: Option<Paging>,
+}
+
+/// Where a listing or a search goes on.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Paging {
+    /// None on the last page.
+    pub next: Option<NextPage>,
+}
+
+/// The next page.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct NextPage {
+    /// The value of `after` that asks for it.
+    pub after: String,
 }
 
 /// Answer to a listing of property definitions.

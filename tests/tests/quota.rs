@@ -1,0 +1,144 @@
+//! HubSpot's limit is kept in any ten seconds, and used, however many relays share it; the day is counted.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hubspot_sync_tests::simulator::Op;
+use hubspot_sync_tests::world::World;
+
+/// Small, so that few records saturate it.
+const LIMIT: usize = 20;
+
+/// Makes more work than the limit lets through, for `relays` relays; the simulator counts what arrives.
+async fn saturate(name: &str, relays: usize) -> Result<()> {
+    let world = World::without_relay(name, |_| ()).await?;
+    world.sim.set_rate_limit(0);
+    world
+        .sql
+        .batch_execute(
+            "INSERT INTO customers (ban, company_name, status, contact, address)
+             SELECT 'Q-' || n, 'Company ' || n, 'ACTIVE', '{}', '{}' FROM generate_series(1, 9000) n",
+        )
+        .await?;
+    let settings = format!("[hubspot]\nrequests_per_10s = {LIMIT}\n");
+    let mut running = Vec::new();
+    for _ in 0..relays {
+        let text = world.config_toml(&world.url, "").replace("[hubspot]\n", &settings);
+        running.push(World::run_config(hubspot_relay::Config::from_toml(&text)?).await?);
+    }
+    let begun = Instant::now();
+    while world.sim.count(Op::Any) < 3 * LIMIT {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let sent = world.sim.count(Op::Any);
+        anyhow::ensure!(
+            begun.elapsed() < Duration::from_secs(60),
+            "only {sent} calls in a minute"
+        );
+    }
+    let most = world.sim.max_in_window(10_000);
+    let waiting = world.count("FROM hubspot.outbox").await?;
+    for relay in running {
+        relay.stop().await;
+    }
+    // From the moment when the window is full: two windows' worth of calls, and the time they took.
+    let mut arrived: Vec<u64> = world.sim.requests().iter().map(|request| request.at_us).collect();
+    arrived.sort_unstable();
+    let took_us = arrived[3 * LIMIT - 1] - arrived[LIMIT - 1];
+    let used = 20_000_000.0 / took_us as f64;
+    eprintln!("{relays} relays: {used:.3} of the limit used, at most {most} calls in ten seconds");
+    assert!(waiting > 0, "the limit was not what held it up");
+    assert!(most <= LIMIT, "{most} calls within ten seconds, allowed are {LIMIT}");
+    assert!(used >= 0.95, "only {used:.3} of the limit was used");
+    let in_ledger: i64 = world
+        .sql
+        .query_one("SELECT sum(calls)::bigint FROM hubspot.quota_usage", &[])
+        .await?
+        .get(0);
+    assert_eq!(
+        usize::try_from(in_ledger)?,
+        world.sim.count(Op::Any),
+        "the ledger's calls"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_relay_keeps_and_uses_the_limit() -> Result<()> {
+    saturate("quota_one", 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_relays_share_the_limit() -> Result<()> {
+    saturate("quota_two", 2).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_relays_share_the_limit() -> Result<()> {
+    saturate("quota_three", 3).await
+}
+
+/// What a crashed relay held is not used before its lease and its longest call are over, and then it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crashed_relays_slots_expire_safely() -> Result<()> {
+    let world = World::without_relay("quota_crash", |_| ()).await?;
+    world.sim.set_rate_limit(0);
+    world
+        .sql
+        .batch_execute(
+            "INSERT INTO customers (ban, company_name, status, contact, address)
+             SELECT 'Q-' || n, 'Company ' || n, 'ACTIVE', '{}', '{}' FROM generate_series(1, 3000) n",
+        )
+        .await?;
+    let settings = format!("[hubspot]\nrequests_per_10s = {LIMIT}\n");
+    let text = world.config_toml(&world.url, "").replace("[hubspot]\n", &settings);
+    let first = World::run_config(hubspot_relay::Config::from_toml(&text)?).await?;
+    let begun = Instant::now();
+    while world.sim.count(Op::Any) < LIMIT {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        anyhow::ensure!(begun.elapsed() < Duration::from_secs(20), "the limit was not reached");
+    }
+    first.crash().await;
+    world.age_leases().await?;
+    let second = World::run_config(hubspot_relay::Config::from_toml(&text)?).await?;
+    let begun = Instant::now();
+    while world.sim.count(Op::Any) < 2 * LIMIT {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        anyhow::ensure!(begun.elapsed() < Duration::from_secs(30), "the slots did not come back");
+    }
+    second.stop().await;
+    let most = world.sim.max_in_window(10_000);
+    assert!(most <= LIMIT, "{most} calls within ten seconds, allowed are {LIMIT}");
+    Ok(())
+}
+
+/// The day's limit ends the day's calls; SQL shows how much was used and what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_days_limit_is_kept_and_shown() -> Result<()> {
+    let mut world = World::without_relay("quota_day", |_| ()).await?;
+    world
+        .sql
+        .batch_execute(
+            "INSERT INTO customers (ban, company_name, status, contact, address)
+             SELECT 'Q-' || n, 'Company ' || n, 'ACTIVE', '{}', '{}' FROM generate_series(1, 900) n",
+        )
+        .await?;
+    let text = world
+        .config_toml(&world.url, "")
+        .replace("[hubspot]\n", "[hubspot]\nrequests_per_day = 8\n");
+    let relay = World::run_config(hubspot_relay::Config::from_toml(&text)?).await?;
+    world.adopt_relay(relay);
+    world
+        .until("(SELECT quota_left_today = 0 AND quota_used_today >= 8 FROM hubspot.status())")
+        .await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.sim.count(Op::Any), 8);
+    assert_eq!(
+        world
+            .text("SELECT value::text FROM hubspot.metrics WHERE name = 'quota_used_today'")
+            .await?
+            .as_deref(),
+        Some("8")
+    );
+    assert!(world.count("FROM hubspot.outbox").await? > 0);
+    Ok(())
+}

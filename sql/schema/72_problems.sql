@@ -21,7 +21,7 @@ SELECT x.entity_type, NULL, CASE WHEN x.tgenabled IS NULL THEN 'trigger missing'
   ELSE format('%s has trigger %I switched off: its changes are not captured; ALTER TABLE %s ENABLE TRIGGER %I, then hubspot.enable(%L)',
     x.relid::regclass, x.name, x.relid::regclass, x.name, x.entity_type) END
 FROM (SELECT f.entity_type, f.relid, n.name, g.tgenabled FROM hubspot.mapped_tables f
-      CROSS JOIN LATERAL (VALUES (format('hubspot_capture_%s', f.mapping_id)), (format('hubspot_truncate_%s', f.mapping_id))) AS n (name)
+      CROSS JOIN LATERAL (VALUES (format('!hubspot_capture_%s', f.mapping_id)), (format('hubspot_truncate_%s', f.mapping_id))) AS n (name)
       LEFT JOIN pg_catalog.pg_trigger g ON g.tgrelid = f.relid AND g.tgname = n.name::name
       WHERE f.enabled) x
 WHERE x.tgenabled IS NULL OR x.tgenabled IN ('D', 'R')

@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`bench`] | what capture costs, measured |
+//! | [`mod@bench`] | what capture costs, measured |
 //! | [`cluster`] | a throwaway PostgreSQL with the extension |
 //! | [`demo`] | what `make demo` plays |
 //! | [`simulator`] | a stateful, strict HubSpot |

@@ -21,7 +21,7 @@ struct Member {
 
 const MEMBERS: &str = r#"
 SELECT json_agg(json_build_object('name', format('%I.%I', n.nspname, c.relname), 'is_partition', f.is_partition AND NOT f.is_source,
-  'row_trigger', EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgname = format('hubspot_capture_%s', f.mapping_id)::name),
+  'row_trigger', EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgname = format('!hubspot_capture_%s', f.mapping_id)::name),
   'truncate_trigger', EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgname = format('hubspot_truncate_%s', f.mapping_id)::name))
   ORDER BY NOT f.is_source, c.oid)::text
 FROM hubspot.mapped_tables f JOIN pg_class c ON c.oid = f.relid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -34,10 +34,16 @@ fn members(mapping_id: i32) -> Vec<Member> {
         .collect()
 }
 
+/// The row trigger's name. Triggers of one event fire in the order of their names: ours must see a change before a user's
+/// AFTER trigger can change the row again, or the two would be captured in the wrong order. No name in use sorts before `!`.
+fn row_trigger(mapping_id: i32) -> String {
+    format!("!hubspot_capture_{mapping_id}")
+}
+
 /// Makes the triggers that are missing; each table that gets one is locked against writers until the transaction ends.
 /// `always`: they fire in sessions that apply replicated changes as well.
 pub fn make(mapping_id: i32, always: bool) {
-    let row = format!("hubspot_capture_{mapping_id}");
+    let row = row_trigger(mapping_id);
     let truncate = format!("hubspot_truncate_{mapping_id}");
     for member in members(mapping_id) {
         // Asked again before each: a parent's trigger brings its partitions' copies, and the event triggers, which our own
@@ -60,7 +66,7 @@ pub fn make(mapping_id: i32, always: bool) {
 
 /// Drops the triggers of a mapping.
 pub fn drop_all(mapping_id: i32) {
-    let row = format!("hubspot_capture_{mapping_id}");
+    let row = row_trigger(mapping_id);
     let truncate = format!("hubspot_truncate_{mapping_id}");
     for member in members(mapping_id) {
         if member.row_trigger && !member.is_partition {
@@ -78,7 +84,7 @@ pub fn drop_leftovers(touched: pg_sys::Oid) {
     let found = spi::rows(
         r#"SELECT json_agg(json_build_array(g.tgname, format('%I.%I', n.nspname, c.relname)))::text
            FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-           WHERE g.tgfoid = to_regproc('hubspot.capture_change') AND g.tgparentid = 0 AND g.tgname ~ '^hubspot_(capture|truncate)_[0-9]+$'
+           WHERE g.tgfoid = to_regproc('hubspot.capture_change') AND g.tgparentid = 0 AND g.tgname ~ '^!?hubspot_(capture|truncate)_[0-9]+$'
              AND ($1::json->>'touched') IS NOT NULL
              AND NOT EXISTS (SELECT 1 FROM hubspot.mapped_tables f
                WHERE f.relid = g.tgrelid AND f.mapping_id = substring(g.tgname FROM '[0-9]+$')::int)"#,
@@ -102,13 +108,13 @@ fn has_trigger(table: &str, name: &str) -> bool {
 /// Makes one trigger.
 fn create(name: &str, when: &str, table: &str, level: &str, mapping_id: i32, always: bool) {
     spi::run_ddl(&format!(
-        "CREATE TRIGGER {name} AFTER {when} ON {table} FOR EACH {level} EXECUTE FUNCTION hubspot.capture_change('{mapping_id}')"
+        r#"CREATE TRIGGER "{name}" AFTER {when} ON {table} FOR EACH {level} EXECUTE FUNCTION hubspot.capture_change('{mapping_id}')"#
     ));
     if always {
-        spi::run_ddl(&format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}"));
+        spi::run_ddl(&format!(r#"ALTER TABLE {table} ENABLE ALWAYS TRIGGER "{name}""#));
     }
 }
 
 fn drop_one(name: &str, table: &str) {
-    spi::run_ddl(&format!("DROP TRIGGER IF EXISTS {name} ON {table}"));
+    spi::run_ddl(&format!(r#"DROP TRIGGER IF EXISTS "{name}" ON {table}"#));
 }

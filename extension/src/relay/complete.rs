@@ -1,7 +1,7 @@
 //! Completing: what HubSpot answered to a write, or that it did not.
 
 use super::decide::held_claims;
-use super::{now_us, parse};
+use super::{collision, now_us, parse};
 use crate::book::{Book, Queue, Record};
 use crate::catalog::{Catalog, Clock, Field};
 use crate::{convert, spi};
@@ -57,6 +57,16 @@ pub fn complete(relay_id: &str, results: &Json) -> Json {
     // finds out from HubSpot's history what became of the write.
     book.records.retain(|id, _| held.contains(id));
     let (clock, now) = (book.catalog.clock, book.now);
+    let news: Vec<Json> = answers
+        .iter()
+        .filter(|a| a.outcome == "ok")
+        .filter_map(|a| {
+            let record = book.records.get(&a.claim.parse().ok()?)?;
+            let id = a.hubspot_id.as_ref()?;
+            record.hubspot_id.is_none().then(|| collision::found(record, id))
+        })
+        .collect();
+    let taken = collision::taken(&news);
     let (mut completed, mut stale) = (0, 0);
     for answer in &answers {
         let Some(record) = answer.claim.parse().ok().and_then(|id: i64| book.records.get_mut(&id)) else {
@@ -65,6 +75,7 @@ pub fn complete(relay_id: &str, results: &Json) -> Json {
         };
         completed += 1;
         match answer.outcome.as_str() {
+            "ok" if taken.contains(&record.link_id) => landed_elsewhere(record, answer, clock, now),
             "ok" => landed(record, answer, clock, now),
             "retry" => retry(record, answer, clock, now),
             "missing" => missing(record, clock, now),
@@ -131,6 +142,15 @@ fn landed(record: &mut Record, answer: &Answer, clock: Clock, now: i64) {
             record.event(&field, clock, now, |state, _, out| state.created_empty(out));
         }
     }
+    record.queue = Queue::Finish;
+}
+
+/// The upsert met a record that belongs to another row: nothing of it counts as this row's.
+fn landed_elsewhere(record: &mut Record, answer: &Answer, clock: Clock, now: i64) {
+    for field in in_flight(record) {
+        record.event(&field, clock, now, |state, _, out| state.forget_in_flight(out));
+    }
+    collision::park(record, answer.hubspot_id.as_deref().unwrap_or_default());
     record.queue = Queue::Finish;
 }
 

@@ -1,7 +1,7 @@
 //! Deciding: what the relay read is shown to the machine, and what must be sent is recorded as in flight before it leaves.
 
 use super::claim::{document, match_value};
-use super::{absorb, now_us, parse};
+use super::{absorb, collision, now_us, parse};
 use crate::book::{Book, Queue, Record};
 use crate::catalog::{Catalog, Clock, Field};
 use crate::{convert, spi};
@@ -68,12 +68,25 @@ pub fn decide(relay_id: &str, observations: &Json) -> Json {
     book.records.retain(|id, _| held.contains(id));
     adopt(&mut book, &observations);
     let (clock, now) = (book.catalog.clock, book.now);
+    // Two rows with one match value would be upserted into one record: the first alone is created.
+    let mut creating = BTreeSet::new();
     let (mut reads, mut writes, mut settled) = (Vec::new(), BTreeMap::new(), Vec::new());
     for seen in &observations {
         let Some(record) = seen.claim.parse().ok().and_then(|id: i64| book.records.get_mut(&id)) else {
             settled.push(json!(seen.claim));
             continue;
         };
+        if seen.found == Some(false)
+            && record.status == "new"
+            && record.hubspot_id.is_none()
+            && let Some(value) = match_value(record)
+            && !creating.insert((record.mapping.id, value.clone()))
+        {
+            collision::park(record, &value);
+            record.queue = Queue::Finish;
+            settled.push(json!(seen.claim));
+            continue;
+        }
         match one(record, seen, clock, now) {
             Next::Read(read) => {
                 record.queue = Queue::Keep;
@@ -126,28 +139,10 @@ fn adopt(book: &mut Book, observations: &[Observation]) {
         .filter_map(|o| {
             let record = book.records.get(&o.claim.parse().ok()?)?;
             let id = o.hubspot_id.as_ref()?;
-            (record.hubspot_id.as_ref() != Some(id))
-                .then(|| json!({"link_id": record.link_id, "mapping_id": record.mapping.id, "hubspot_id": id}))
+            (record.hubspot_id.as_ref() != Some(id)).then(|| collision::found(record, id))
         })
         .collect();
-    if news.is_empty() {
-        return;
-    }
-    // A row that is gone does not keep its record from a row that took its place.
-    spi::run(
-        r#"UPDATE hubspot.link l SET hubspot_id = NULL FROM json_to_recordset($1::json) AS v (link_id bigint, mapping_id int, hubspot_id text)
-           WHERE l.mapping_id = v.mapping_id AND l.hubspot_id = v.hubspot_id AND l.id <> v.link_id AND l.status = 'deleted_here'"#,
-        &Json::Array(news.clone()),
-    );
-    let taken: BTreeSet<i64> = spi::rows(
-        r#"SELECT json_agg(v.link_id)::text FROM (SELECT *, row_number() OVER (PARTITION BY mapping_id, hubspot_id ORDER BY link_id) AS n
-             FROM json_to_recordset($1::json) AS v (link_id bigint, mapping_id int, hubspot_id text)) v
-           WHERE v.n > 1 OR EXISTS (SELECT 1 FROM hubspot.link l WHERE l.mapping_id = v.mapping_id AND l.hubspot_id = v.hubspot_id AND l.id <> v.link_id)"#,
-        &Json::Array(news.clone()),
-    )
-    .iter()
-    .filter_map(Json::as_i64)
-    .collect();
+    let taken = collision::taken(&news);
     for new in &news {
         let (Some(link), Some(id)) = (new["link_id"].as_i64(), new["hubspot_id"].as_str()) else {
             continue;
@@ -156,10 +151,7 @@ fn adopt(book: &mut Book, observations: &[Observation]) {
             continue;
         };
         if taken.contains(&link) {
-            record.status = "parked".into();
-            record.touch_link();
-            let message = "another row is linked to the HubSpot record that this row's match value finds";
-            record.fail(None, "outbound", "unlinked", message, json!({"value": id}));
+            collision::park(record, id);
             continue;
         }
         let how = if record.hubspot_id.is_none() {

@@ -5,6 +5,7 @@
 mod absorb;
 mod apply;
 mod claim;
+mod collision;
 mod complete;
 mod decide;
 mod maintain;

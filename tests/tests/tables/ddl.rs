@@ -154,7 +154,7 @@ async fn a_plain_owner_alters_a_mapped_table_and_gains_nothing() -> Result<()> {
     let sql = mapped("plain_owner").await?;
     sql.batch_execute(
         "CREATE ROLE ddl_owner; ALTER TABLE p OWNER TO ddl_owner; GRANT CREATE, USAGE ON SCHEMA public TO ddl_owner;
-         SET ROLE ddl_owner; ALTER TABLE p RENAME COLUMN name TO label; UPDATE p SET label = 'm'; ALTER TABLE p DISABLE TRIGGER hubspot_capture_1;",
+         SET ROLE ddl_owner; ALTER TABLE p RENAME COLUMN name TO label; UPDATE p SET label = 'm'; ALTER TABLE p DISABLE TRIGGER \"!hubspot_capture_1\";",
     )
     .await?;
     assert!(

@@ -22,6 +22,8 @@ struct Observation {
     hubspot_id: Option<String>,
     #[serde(default)]
     read_at_ms: i64,
+    /// HubSpot's instant of the record's last change.
+    updated_at_ms: Option<i64>,
     #[serde(default)]
     properties: Map<String, Json>,
     versions: Option<BTreeMap<String, Vec<Reported>>>,
@@ -238,7 +240,7 @@ fn decide_field(
     record.event(field, clock, now, |state, policy, out| {
         let observation = match (versions.get(&field.id), &current) {
             (Some(history), _) => Seen::History(history),
-            (None, Some(Ok(value))) => Seen::Value(value),
+            (None, Some(Ok(value))) => Seen::Value(value, seen.updated_at_ms.unwrap_or(0) * 1000),
             // HubSpot holds something this field cannot hold: only its history could say more.
             (None, Some(Err(_))) if policy.direction.receives() => return Decision::Read(Read::History),
             (None, _) => Seen::Nothing,

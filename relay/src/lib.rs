@@ -18,6 +18,7 @@ mod ingest;
 mod lend;
 pub mod metrics;
 mod portal;
+mod reconcile;
 pub mod retry;
 pub mod status;
 pub mod supervisor;

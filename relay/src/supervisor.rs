@@ -20,11 +20,12 @@ use crate::db::pool::Db;
 use crate::error::RelayError;
 use crate::gate::Gate;
 use crate::hubspot::client::Client;
+use crate::hubspot::quota::Purpose;
 use crate::metrics::Metrics;
 use crate::portal::{self, PortalId};
 use crate::status::Status;
 use crate::telemetry::event;
-use crate::{deliver, ingest, lend, web};
+use crate::{deliver, ingest, lend, reconcile, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -188,16 +189,23 @@ impl Relay {
             stop: deliver_stop.clone(),
             wake_apply,
         });
+        let comparing = deliver::Context {
+            client: self.client.with_purpose(Purpose::Reconcile),
+            ..context.as_ref().clone()
+        };
+        let mut comparison = tokio::spawn(reconcile::run(Arc::new(comparing)));
         let mut delivery = tokio::spawn(deliver::run(context, listener, wake_deliver));
 
         let result = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             task = parts.ended() => Err(RelayError::Task { task }),
             _ = &mut delivery => Err(RelayError::Task { task: "delivery" }),
+            _ = &mut comparison => Err(RelayError::Task { task: "reconciliation" }),
         };
         tracing::info!(event = event::STOPPING, "stopping: nothing new is sent");
         deliver_stop.cancel();
-        finish(&mut delivery, grace).await;
+        finish(&mut delivery, "delivery", grace).await;
+        finish(&mut comparison, "reconciliation", GRACE).await;
         farewell(&self.db, &self.relay_id, &self.metrics).await;
         stop.cancel();
         parts.finish().await;
@@ -295,19 +303,19 @@ impl Parts {
     }
 }
 
-/// Waits for delivery's requests in flight, and no longer than `grace`.
-async fn finish(delivery: &mut JoinHandle<()>, grace: Duration) {
-    if delivery.is_finished() {
+/// Waits for a part's requests in flight, and no longer than `grace`.
+async fn finish(part: &mut JoinHandle<()>, name: &'static str, grace: Duration) {
+    if part.is_finished() {
         return;
     }
-    if tokio::time::timeout(grace, &mut *delivery).await.is_err() {
+    if tokio::time::timeout(grace, &mut *part).await.is_err() {
         // Their writes are recorded as unknown; whoever claims them next looks first.
         tracing::warn!(
             event = event::TASK_FAILED,
-            task = "delivery",
+            task = name,
             "requests in flight did not end in time"
         );
-        delivery.abort();
+        part.abort();
     }
 }
 

@@ -59,6 +59,8 @@ pub mod event {
     pub const APPLIED: &str = "applied";
     /// Expired leases were rescued or old rows removed.
     pub const MAINTAINED: &str = "maintained";
+    /// A reconciliation run was taken, or ended.
+    pub const RECONCILIATION: &str = "reconciliation";
     /// A part of the relay ended on its own.
     pub const TASK_FAILED: &str = "task_failed";
 }

@@ -453,16 +453,8 @@ impl World {
 
     /// Nightly, with nothing in flight: the record and its history.
     fn reconcile(&mut self) {
-        for v in self.history.clone() {
-            self.event("reconcile", |f, p, out| f.inbound(p, &v.value, v.at, v.source, out));
-        }
-        let newest = self.newest().value.clone();
-        if !self.f.same(&newest, &self.f.row) && !self.f.dirty && self.set.direction.sends() {
-            self.event("drift", |f, _, _| {
-                f.dirty = true;
-                f.generation += 1;
-            });
-        }
+        let history = self.history.clone();
+        self.event("reconcile", |f, p, out| f.reconcile(p, &history, out));
     }
 
     fn settle(&mut self) {

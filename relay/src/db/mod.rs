@@ -4,3 +4,4 @@ pub mod contract;
 pub mod error;
 pub mod listener;
 pub mod pool;
+pub mod reconcile;

@@ -7,7 +7,9 @@
 
 use super::world::*;
 use hubspot_sync_core::field::rules::{self, Rule};
-use hubspot_sync_core::field::{Decision, Effect, FieldState, Intake, Observation, Policy, Read, Source, Winner};
+use hubspot_sync_core::field::{
+    Decision, Effect, FieldState, Found, Intake, Observation, Policy, Read, Source, Version, Winner,
+};
 use hubspot_sync_core::mapping::{Direction, Strategy};
 
 /// One step.
@@ -535,15 +537,15 @@ impl World {
     fn reconcile(&mut self, set: &Setting) -> Result<(), Broken> {
         self.dropped = false;
         for i in 0..self.cells.len() {
-            for ver in self.cells[i].history.clone() {
-                self.event(set, i, None, |f, p, out| {
-                    f.inbound(p, &value(ver.val), ver.at, ver.source(), out)
-                })?;
+            let history: Vec<Version> = self.cells[i].history.iter().map(|ver| ver.version()).collect();
+            if !set.direction.sends() {
+                // A row that was edited where nothing is sent is given HubSpot's value once more.
+                let newest = self.cells[i].newest().val;
+                self.cells[i].ledger.written &= !(1 << newest);
             }
-            let cell = &mut self.cells[i];
-            if cell.sides_differ() && !cell.f.dirty && set.direction.sends() {
-                cell.f.dirty = true;
-                cell.f.generation += 1;
+            let found = self.event(set, i, None, |f, p, out| f.reconcile(p, &history, out))?;
+            // What differs without news is sent once more.
+            if matches!(found, Found::Drift | Found::Differs) && set.direction.sends() {
                 self.credit += 1;
             }
         }

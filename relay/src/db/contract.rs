@@ -511,7 +511,7 @@ impl Db {
         Ok(())
     }
 
-    async fn call<T: DeserializeOwned>(
+    pub(super) async fn call<T: DeserializeOwned>(
         &self,
         function: &'static str,
         sql: &str,

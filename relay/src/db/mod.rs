@@ -3,4 +3,5 @@
 pub mod contract;
 pub mod error;
 pub mod listener;
+pub mod monitoring;
 pub mod pool;

@@ -29,7 +29,6 @@ async fn a_relays_role_cannot_reach_beyond_its_functions() -> Result<()> {
         "SELECT nextval('hubspot.claim_token_seq')",
         "COPY hubspot.sync_state TO STDOUT",
         "TRUNCATE hubspot.sync_log",
-        "LOCK TABLE hubspot.queue",
         "SELECT * FROM customers",
     ] {
         refused(&relay, statement, &SqlState::INSUFFICIENT_PRIVILEGE).await?;

@@ -315,6 +315,6 @@ async fn a_logical_subscriber() -> Result<()> {
         .await
         .context("detaching the subscription")?;
     sql.batch_execute("DROP SUBSCRIPTION sub").await?;
-    assert_eq!(seen, expected, "{}", cluster.log_tail());
+    assert_eq!(seen, expected, "{:?} {:?}", texts(&sql, "SELECT to_jsonb(c)::text FROM hubspot.capture c").await?, texts(&sql, "SELECT to_jsonb(c)::text FROM p c").await?);
     Ok(())
 }

@@ -54,9 +54,14 @@ pgrx::extension_sql_file!(
     requires = ["relay"]
 );
 pgrx::extension_sql_file!(
+    "../../sql/schema/65_reconcile.sql",
+    name = "reconcile",
+    requires = ["give_back"]
+);
+pgrx::extension_sql_file!(
     "../../sql/schema/70_views.sql",
     name = "views",
-    requires = ["give_back"]
+    requires = ["reconcile"]
 );
 pgrx::extension_sql_file!(
     "../../sql/schema/72_problems.sql",
@@ -72,5 +77,11 @@ pgrx::extension_sql_file!(
     "../../sql/schema/83_history.sql",
     name = "history",
     requires = ["answers"]
+);
+// Refers to the figures over time.
+pgrx::extension_sql_file!(
+    "../../sql/schema/84_monitoring.sql",
+    name = "monitoring",
+    requires = ["history"]
 );
 pgrx::extension_sql_file!("../../sql/schema/90_grants.sql", name = "grants", finalize);

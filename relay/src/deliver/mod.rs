@@ -7,9 +7,9 @@
 
 mod batch;
 mod outcome;
-mod read;
+pub(crate) mod read;
 mod record;
-mod round;
+pub(crate) mod round;
 mod write;
 
 use std::sync::Arc;
@@ -28,6 +28,7 @@ use crate::db::pool::Db;
 use crate::gate::Gate;
 use crate::hubspot::client::Client;
 use crate::hubspot::quota::WINDOW;
+use crate::liveness::{Liveness, Part};
 use crate::metrics::Metrics;
 use crate::status::Status;
 use crate::telemetry::event;
@@ -50,6 +51,7 @@ const FULL: usize = batch::BATCH;
 const DB_WAIT: Duration = Duration::from_secs(1);
 
 /// What delivery needs. Shared by all rounds.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) relay_id: String,
     pub(crate) db: Db,
@@ -61,6 +63,7 @@ pub(crate) struct Context {
     pub(crate) app_id: Option<i64>,
     pub(crate) metrics: Metrics,
     pub(crate) status: Status,
+    pub(crate) liveness: Liveness,
     /// Set when no new read or write may start.
     pub(crate) stop: CancellationToken,
     /// Wakes the applier: events may have waited for an outcome.
@@ -72,6 +75,7 @@ pub(crate) async fn run(context: Arc<Context>, listener: Listener, wake: Arc<Not
     let mut rounds = JoinSet::new();
     let mut trickle = Trickle::default();
     while !context.stop.is_cancelled() {
+        context.liveness.turned(Part::Delivery);
         reap(&mut rounds);
         let sleep = match step(&context, &listener, &mut rounds, &mut trickle).await {
             Next::Again => continue,

@@ -183,7 +183,13 @@ fn describe(record: &mut Record, token: i64, attempt: i64, fresh_since: i64) -> 
         // Does the record exist at all? Its values are enough to know.
         read = Read::Value;
     } else if !record.contacted {
-        read = Read::History;
+        // Equal values and empty ones need no history; where both sides met before, it is certain to be needed.
+        let known = |e: &crate::book::Entry| e.state.in_flight.is_some() || e.state.base.is_some();
+        read = if record.fields.values().any(known) {
+            Read::History
+        } else {
+            Read::Value
+        };
     } else if record.lifecycle == Some(Lifecycle::Heard) {
         // Is it gone, or has it become another one?
         read = read.max(Read::Value);

@@ -73,6 +73,11 @@ fn fault<T>(e: &dyn std::fmt::Display) -> T {
     )
 }
 
+/// What [`as_role`] forbids, and that row security which is forced on a table's owner does not hide rows from it: a row
+/// that is not seen would count as deleted. Referential integrity looks at tables in the same way.
+const OWNER_CONTEXT: u32 =
+    pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_NOFORCE_RLS;
+
 /// Puts the calling role back, also when PostgreSQL's error unwinds.
 struct Back(pg_sys::Oid, i32);
 
@@ -101,10 +106,7 @@ fn become_role(role: pg_sys::Oid, more: u32) -> Back {
 /// `set_config('search_path', …)`, and what the extension's own statements find would then be the trigger's. Settings are
 /// therefore put back before the extension's owner goes on.
 pub fn as_role<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
-    let _back = become_role(
-        role,
-        pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION,
-    );
+    let _back = become_role(role, OWNER_CONTEXT);
     // SAFETY: the level is closed below. An error skips that: the end of the (sub)transaction then puts the settings back.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
     let result = body();

@@ -146,6 +146,18 @@ install: pgrx-home ## Install the extension into PG_CONFIG's PostgreSQL and the 
 	  $(SUDO) install -D -m "$$(case $$file in *.so) echo 755;; *) echo 644;; esac)" "$$file" "$(DESTDIR)/$$file"; done
 	@echo "installed: now CREATE EXTENSION hubspot_sync in your database, and see hubspot-relay --help"
 
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+.PHONY: freeze
+freeze: ext ## Keep the install script of the present version for upgrade tests and begin the version NEXT
+	@[[ "$(NEXT)" =~ ^[0-9]+\.[0-9]+\.[0-9]+$$ && "$(NEXT)" != "$(VERSION)" ]] || { echo "say NEXT=<new version>, not $(VERSION)" >&2; exit 1; }
+	@test ! -e sql/released/hubspot_sync--$(VERSION).sql || { echo "$(VERSION) is frozen already" >&2; exit 1; }
+	@# Without where in the sources each statement stood: that is nothing of the release's.
+	find $(PACKAGE) -name 'hubspot_sync--$(VERSION).sql' -exec sed -E '/^-- extension\/src\/.*:[0-9]+$$/d' {} \; >sql/released/hubspot_sync--$(VERSION).sql
+	printf -- '-- hubspot_sync %s to %s.\n' $(VERSION) $(NEXT) >sql/upgrade/hubspot_sync--$(VERSION)--$(NEXT).sql
+	sed -i '0,/^version = "$(VERSION)"/s//version = "$(NEXT)"/' Cargo.toml
+	$(CARGO) update --workspace --offline
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	$(CARGO) clean

@@ -95,6 +95,10 @@ test-relay: ## Tests of the relay (no PostgreSQL)
 test-e2e: ## End-to-end tests with PostgreSQL and the simulator (after make ext)
 	@$(SUITE) e2e $(CARGO) test --locked -p hubspot_sync_tests
 
+.PHONY: test-alerts
+test-alerts: ## Metrics, alert rules, dashboard and runbook against a relay that runs (after make ext)
+	@$(SUITE) alerts $(CARGO) test --locked -p hubspot_sync_tests --test monitoring
+
 .PHONY: model
 model: ## Search the field machine's larger worlds exhaustively (minutes; the small ones are in make test)
 	$(CARGO) test --locked --release -p hubspot_sync_tests --test model -- --include-ignored --nocapture
@@ -112,6 +116,10 @@ bench: ## Run every benchmark; figures into target/bench/capture.json (after mak
 .PHONY: bench-capture
 bench-capture: ## What capture costs an application's writes, beside the alternatives (after make ext)
 	$(BENCH) --only rows --only unmapped $(BENCH_ARGS)
+
+.PHONY: bench-relay
+bench-relay: ## What the relay does: calls, limit, latency, throughput; into target/bench/relay.json (after make ext)
+	$(CARGO) run --locked --profile measure -p hubspot_sync_tests --bin hubspot-bench -- --only relay $(BENCH_ARGS)
 
 .PHONY: demo
 demo: setup ext ## Play the customer mapping in both directions against the simulator

@@ -4,11 +4,13 @@
 
 mod absorb;
 mod apply;
+mod archive;
 mod backlog;
 mod claim;
 mod collision;
 mod complete;
 mod decide;
+pub mod lifecycle;
 mod maintain;
 mod receive;
 mod reconcile;

@@ -36,9 +36,14 @@ pgrx::extension_sql_file!(
     requires = ["types"]
 );
 pgrx::extension_sql_file!(
+    "../../sql/schema/25_capture.sql",
+    name = "capture",
+    requires = ["mapping"]
+);
+pgrx::extension_sql_file!(
     "../../sql/schema/30_records.sql",
     name = "records",
-    requires = ["mapping"]
+    requires = ["capture"]
 );
 pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["records"]);
 pgrx::extension_sql_file!("../../sql/schema/46_quota.sql", name = "quota", requires = ["log"]);

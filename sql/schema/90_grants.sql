@@ -63,6 +63,7 @@ COMMENT ON FUNCTION hubspot.follow_table(oid) IS 'Private: compares mappings wit
 COMMENT ON FUNCTION hubspot.relay_look_again() IS 'Private: compares rows with what is recorded of them, a stretch of the table at a time, where object_mapping.look_from asks for it.';
 COMMENT ON FUNCTION hubspot.relay_write_ids() IS 'Private: writes HubSpot ids into rows that were locked before.';
 COMMENT ON FUNCTION hubspot.relay_reconcile(text, jsonb, integer) IS 'Private: takes a page''s results of a reconciliation run, or takes a run, and gives the next page.';
+COMMENT ON FUNCTION hubspot.relay_reclaim() IS 'Private: truncates hubspot.capture when everything in it was taken over and nobody needs it. Gives the bytes that were freed. Locks: the table, exclusively, for an instant; only when it can be had at once or the table is very long.';
 COMMENT ON FUNCTION hubspot.relay_record_calls(text, jsonb) IS 'Private: counts of API calls for metrics.';
 
 -- Functions that read rows print floats with all their digits, whatever the session's or the database's setting.
@@ -87,7 +88,7 @@ DECLARE
 BEGIN
   FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
     'failed_syncs', 'webhook_events', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'object_mapping_id_seq',
-    'field_mapping_id_seq', 'capture_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
+    'field_mapping_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
     'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq'] LOOP
     PERFORM pg_catalog.pg_extension_config_dump(('hubspot.' || t)::regclass, '');
   END LOOP;

@@ -76,6 +76,7 @@ pub fn continue_all() -> i64 {
         return 0;
     }
     relay::one_at_a_time();
+    relay::absorb_all();
     let catalog = Catalog::load();
     let mut total = 0;
     for row in spi::rows(wanted, &json!({})) {

@@ -1,8 +1,8 @@
 //! Deciding: what the relay read is shown to the machine, and what must be sent is recorded as in flight before it leaves.
 
 use super::claim::{document, match_value};
-use super::{absorb, collision, now_us, parse};
-use crate::book::{Book, Queue, Record};
+use super::{absorb, archive, collision, lifecycle, now_us, parse};
+use crate::book::{Book, Lifecycle, Queue, Record};
 use crate::catalog::{Catalog, Clock, Field};
 use crate::{convert, spi};
 use hubspot_sync_core::field::{Decision, Effect, Observation as Seen, Read, Source, Version};
@@ -99,7 +99,10 @@ pub fn decide(relay_id: &str, observations: &Json) -> Json {
         match one(record, seen, clock, now) {
             Next::Read(read) => {
                 record.queue = Queue::Keep;
-                reads.push(document(record, seen.token, read));
+                reads.push(match record.row_is_gone() {
+                    true => archive::look_again(record, seen.token, read),
+                    false => document(record, seen.token, read),
+                });
             }
             Next::Write(write) => {
                 record.queue = Queue::Keep;
@@ -148,7 +151,9 @@ fn adopt(book: &mut Book, observations: &[Observation]) {
         .filter_map(|o| {
             let record = book.records.get(&o.claim.parse().ok()?)?;
             let id = o.hubspot_id.as_ref()?;
-            (record.hubspot_id.as_ref() != Some(id)).then(|| collision::found(record, id))
+            // A record whose row is gone is not looked for elsewhere: it may belong to another row.
+            let looks = !record.row_is_gone() || record.hubspot_id.is_none();
+            (looks && record.hubspot_id.as_ref() != Some(id)).then(|| collision::found(record, id))
         })
         .collect();
     let taken = collision::taken(&news);
@@ -156,6 +161,21 @@ fn adopt(book: &mut Book, observations: &[Observation]) {
         let (Some(link), Some(id)) = (new["link_id"].as_i64(), new["hubspot_id"].as_str()) else {
             continue;
         };
+        let Some(mapping) = book
+            .records
+            .get(&link)
+            .filter(|r| !r.row_is_gone())
+            .map(|r| r.mapping.id)
+        else {
+            if let (Some(record), false) = (book.records.get_mut(&link), taken.contains(&link)) {
+                record.hubspot_id = Some(id.to_owned());
+                record.touch_link();
+            }
+            continue;
+        };
+        if !taken.contains(&link) {
+            book.yield_id(mapping, id);
+        }
         let Some(record) = book.records.get_mut(&link) else {
             continue;
         };
@@ -164,29 +184,46 @@ fn adopt(book: &mut Book, observations: &[Observation]) {
             continue;
         }
         let how = if record.hubspot_id.is_none() {
+            record.hubspot_id = Some(id.to_owned());
+            record.status = "linked".into();
+            record.write_id_back = true;
+            record.touch_link();
             "by the match property"
         } else {
+            record.follow_to(id);
             "HubSpot merged the record into another"
         };
-        record.hubspot_id = Some(id.to_owned());
-        record.status = "linked".into();
-        record.write_id_back = true;
-        record.touch_link();
         record.log(None, "SYNC", "linked", json!({"hubspot_value": id, "detail": how}));
     }
 }
 
-enum Next {
+/// What follows from an observation.
+pub enum Next {
     Read(Read),
     Write(Json),
     Settled,
 }
 
 fn one(record: &mut Record, seen: &Observation, clock: Clock, now: i64) -> Next {
+    if record.row_is_gone() && record.needs_delivery() {
+        return archive::decide(record, seen, clock, now);
+    }
     if !matches!(record.status.as_str(), "new" | "linked") {
         return Next::Settled;
     }
+    if seen.found == Some(true) && matches!(record.lifecycle, Some(Lifecycle::Heard | Lifecycle::Archiving)) {
+        // It lives: it was restored, merged, or the archive did not land (and is met as it comes, should it land late).
+        record.set_lifecycle(None);
+    }
     match (seen.found, record.hubspot_id.is_some()) {
+        (Some(false), true) if record.lifecycle == Some(Lifecycle::Archiving) => {
+            archive::archived(record, clock, now, "HubSpot has no such record any more");
+            return Next::Settled;
+        }
+        (Some(false), true) if record.lifecycle == Some(Lifecycle::Heard) => {
+            lifecycle::gone(record, clock, now);
+            return Next::Settled;
+        }
         (Some(false), true) => {
             record.gone_missing();
             return Next::Settled;
@@ -345,8 +382,18 @@ fn first_contact(
     now: i64,
 ) {
     let mapping = record.mapping.clone();
+    let merged = record.lifecycle == Some(Lifecycle::Merged);
+    if merged {
+        record.set_lifecycle(None);
+    }
     for field in mapping.fields.iter().filter(|f| f.sync_direction != Direction::None) {
         let history = versions.get(&field.id).cloned().unwrap_or_default();
+        if merged && record.fields.contains_key(&field.id) {
+            record.event(field, clock, now, |state, policy, out| {
+                state.merged(policy, &history, out)
+            });
+            continue;
+        }
         let newest = match values.get(&field.id) {
             Some(value) => (value.clone(), changed_at),
             None => history

@@ -144,3 +144,28 @@ END
 $$;
 COMMENT ON FUNCTION hubspot.reconciliation_report(bigint) IS
 'What a run found, summed up by kind, field and action, most frequent first; no rows: nothing. The single findings are in hubspot.reconciliation_discrepancies. Raises: 42704 no such run.';
+
+CREATE FUNCTION hubspot.relay_reconcile_schedule(kind text, slot_ms bigint) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  slot CONSTANT timestamptz := to_timestamp(slot_ms / 1e3);
+  first boolean;
+  runs int := 0;
+BEGIN
+  INSERT INTO hubspot.reconciliation_schedule AS s (kind, slot_at) VALUES (relay_reconcile_schedule.kind, slot)
+  ON CONFLICT ON CONSTRAINT reconciliation_schedule_pkey DO UPDATE SET slot_at = excluded.slot_at, taken_at = clock_timestamp()
+    WHERE s.slot_at < excluded.slot_at
+  RETURNING s.taken_at IS NULL INTO first;
+  -- A schedule that is heard of for the first time begins with its next time.
+  IF coalesce(first, true) THEN
+    RETURN 0;
+  END IF;
+  INSERT INTO hubspot.reconciliation_runs (entity_type, kind, dry_run, requested_by)
+  SELECT m.entity_type, relay_reconcile_schedule.kind, false, 'schedule' FROM hubspot.object_mapping m WHERE m.enabled ORDER BY m.id
+  ON CONFLICT DO NOTHING;
+  GET DIAGNOSTICS runs = ROW_COUNT;
+  RETURN runs;
+END
+$$;
+COMMENT ON FUNCTION hubspot.relay_reconcile_schedule(text, bigint) IS
+'Private: a relay''s schedule says that a time for runs of a kind has come (milliseconds since 1970-01-01 UTC). The first relay to say so asks for the runs; an unfinished run of the kind is not doubled. Gives how many runs were asked for.';

@@ -61,7 +61,7 @@ COMMENT ON FUNCTION hubspot.relay_maintain() IS 'Private: rescues expired leases
 COMMENT ON FUNCTION hubspot.follow_table(oid) IS 'Private: compares mappings with the table they are of, after DDL.';
 COMMENT ON FUNCTION hubspot.relay_look_again() IS 'Private: compares rows with what is recorded of them, a stretch of the table at a time, where object_mapping.look_from asks for it.';
 COMMENT ON FUNCTION hubspot.relay_write_ids() IS 'Private: writes HubSpot ids into rows that were locked before.';
-COMMENT ON FUNCTION hubspot.relay_reconcile(text, jsonb, integer) IS 'Private: takes a page''s results of a reconciliation run, or takes a run, and gives the next page.';
+COMMENT ON FUNCTION hubspot.relay_reconcile(text, jsonb, boolean, integer) IS 'Private: takes a page''s results of a reconciliation run, or takes a run, and gives the next page.';
 COMMENT ON FUNCTION hubspot.relay_record_calls(text, jsonb) IS 'Private: counts of API calls for metrics.';
 
 -- Functions that read rows print floats with all their digits, whatever the session's or the database's setting.

@@ -77,7 +77,7 @@ enum Stage {
 
 enum Seen {
     Nothing,
-    Value(Value),
+    Value(Value, i64),
     History(Vec<Version>),
 }
 
@@ -349,7 +349,7 @@ impl World {
         let next = match stage {
             Stage::Fetch(read) => Some(Stage::Decide(match read {
                 Read::Nothing => Seen::Nothing,
-                Read::Value => Seen::Value(self.newest().value.clone()),
+                Read::Value => Seen::Value(self.newest().value.clone(), self.newest().at),
                 Read::History => {
                     let mut all = self.history.clone();
                     all.shuffle(&mut self.rng);
@@ -368,7 +368,7 @@ impl World {
                 let decision = self.event("decide", |f, p, out| {
                     let seen = match &seen {
                         Seen::Nothing => Observation::Nothing,
-                        Seen::Value(value) => Observation::Value(value),
+                        Seen::Value(value, at) => Observation::Value(value, *at),
                         Seen::History(all) => Observation::History(all),
                     };
                     f.decide(p, generation, &seen, out)

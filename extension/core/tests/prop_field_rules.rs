@@ -283,7 +283,7 @@ fn a_manual_conflict_holds_both_sides_and_follows_them() {
         "a cached value is not enough"
     );
     assert_eq!(
-        case.decide(&Observation::Value(&v("theirs"))),
+        case.decide(&Observation::Value(&v("theirs"), 0)),
         Decision::Read(Read::History)
     );
     let history = [
@@ -346,7 +346,7 @@ fn resolving_for_the_row_delivers_it() {
     assert!(case.f.resolve(Winner::Warp, &Value::NULL, 500, &mut case.out));
     assert!(case.effects().is_empty() && case.f.held.is_none());
     assert_eq!(
-        case.decide(&Observation::Value(&v("theirs"))),
+        case.decide(&Observation::Value(&v("theirs"), 0)),
         Decision::Read(Read::History)
     );
     let history = [version("theirs", 300, Source::Foreign)];
@@ -664,7 +664,7 @@ fn a_row_set_back_under_a_write_is_looked_at_once_more() {
     ));
     between.send("new");
     // Nothing else happened: nothing is sent.
-    assert_eq!(case.decide(&Observation::Value(&v("new"))), Decision::Settled);
+    assert_eq!(case.decide(&Observation::Value(&v("new"), 0)), Decision::Settled);
     assert_eq!(
         case.effects(),
         [ended(3, EditEnd::Delivered), noted(Note::AlreadyEqual, "new", 0)]
@@ -695,7 +695,7 @@ fn a_foreign_edit_with_our_waiting_value_agrees() {
         case.edit("new", 200, 1);
         case.foreign("new", at);
         assert_eq!(case.effects(), [noted(Note::AlreadyEqual, "new", at)]);
-        assert_eq!(case.decide(&Observation::Value(&v("new"))), Decision::Settled);
+        assert_eq!(case.decide(&Observation::Value(&v("new"), 0)), Decision::Settled);
         assert_eq!(
             case.effects(),
             [ended(1, EditEnd::Delivered), noted(Note::AlreadyEqual, "new", 0)]
@@ -711,9 +711,12 @@ fn a_read_from_before_a_foreign_edit_settles_nothing() {
     let generation = case.f.generation;
     case.foreign("theirs", 210);
     case.effects();
-    let decision = case
-        .f
-        .decide(&case.policy, generation, &Observation::Value(&v("new")), &mut case.out);
+    let decision = case.f.decide(
+        &case.policy,
+        generation,
+        &Observation::Value(&v("new"), 0),
+        &mut case.out,
+    );
     assert_eq!(decision, Decision::Settled);
     assert!(case.f.needs_delivery() && case.effects().is_empty());
 }
@@ -804,7 +807,7 @@ fn what_waits_is_skipped_when_the_direction_no_longer_sends() {
         let mut case = Case::agreed(Strategy::LatestWins);
         case.edit("new", 200, 1);
         case.policy.direction = direction;
-        assert_eq!(case.decide(&Observation::Value(&v("old"))), Decision::Settled);
+        assert_eq!(case.decide(&Observation::Value(&v("old"), 0)), Decision::Settled);
         assert_eq!(case.effects(), [ended(1, EditEnd::Skipped)]);
         case.rests("new");
     }
@@ -864,8 +867,11 @@ fn an_older_version_of_ours_does_not_tell_an_outcome() {
     case.foreign("theirs", 400);
     case.edit("again", 500, 2);
     case.effects();
-    case.send("again");
-    // Ours, of the same value, but from before an edit that was known when the write left.
+    assert_eq!(
+        case.decide(&Observation::Value(&v("theirs"), 400)),
+        Decision::Send(v("again"))
+    );
+    // Ours, of the same value, but from before an edit that was read when the write left.
     let old = [
         version("again", 350, Source::Own),
         version("theirs", 400, Source::Foreign),
@@ -876,6 +882,22 @@ fn an_older_version_of_ours_does_not_tell_an_outcome() {
 }
 
 #[test]
+fn once_a_write_was_given_up_a_cached_value_is_not_enough() {
+    let mut case = Case::agreed(Strategy::LatestWins);
+    assert_eq!(case.f.read_needed(&case.policy, true), Read::Nothing);
+    case.edit("new", 200, 1);
+    case.send("new");
+    assert_eq!(
+        case.decide(&Observation::History(&[version("old", 50, Source::Foreign)])),
+        Decision::Send(v("new")),
+        "it has not landed: it is sent again"
+    );
+    assert_eq!(case.own("new", 300), Intake::Taken);
+    case.rests("new");
+    assert_eq!(case.f.read_needed(&case.policy, true), Read::Value);
+}
+
+#[test]
 fn a_lost_answer_is_found_in_the_history() {
     let mut case = Case::agreed(Strategy::LatestWins);
     case.edit("new", 200, 1);
@@ -883,7 +905,7 @@ fn a_lost_answer_is_found_in_the_history() {
     assert_eq!(case.f.read_needed(&case.policy, true), Read::History);
     assert_eq!(case.decide(&Observation::Nothing), Decision::Read(Read::History));
     assert_eq!(
-        case.decide(&Observation::Value(&v("new"))),
+        case.decide(&Observation::Value(&v("new"), 0)),
         Decision::Read(Read::History)
     );
     let history = [version("new", 300, Source::Own), version("old", 50, Source::Foreign)];
@@ -1008,7 +1030,7 @@ fn a_parked_value_that_hubspot_was_given_by_others_settles() {
         case.foreign("new", 150);
         assert!(!case.f.parked);
         if case.f.needs_delivery() {
-            assert_eq!(case.decide(&Observation::Value(&v("new"))), Decision::Settled);
+            assert_eq!(case.decide(&Observation::Value(&v("new"), 0)), Decision::Settled);
         }
         case.rests("new");
         let ends: Vec<_> = case

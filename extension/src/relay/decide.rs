@@ -27,6 +27,8 @@ pub struct Observation {
     /// When the read was sent, on the relay's clock.
     #[serde(default)]
     pub read_at_ms: i64,
+    /// HubSpot's instant of the record's last change.
+    pub updated_at_ms: Option<i64>,
     /// Values by property.
     #[serde(default)]
     pub properties: Map<String, Json>,
@@ -245,7 +247,7 @@ fn decide_field(
     record.event(field, clock, now, |state, policy, out| {
         let observation = match (versions.get(&field.id), &current) {
             (Some(history), _) => Seen::History(history),
-            (None, Some(Ok(value))) => Seen::Value(value),
+            (None, Some(Ok(value))) => Seen::Value(value, seen.updated_at_ms.unwrap_or(0) * 1000),
             // HubSpot holds something this field cannot hold: only its history could say more.
             (None, Some(Err(_))) if policy.direction.receives() => return Decision::Read(Read::History),
             (None, _) => Seen::Nothing,

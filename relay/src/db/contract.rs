@@ -145,6 +145,9 @@ pub struct Observation {
     pub hubspot_id: Option<String>,
     /// When the read was sent, epoch milliseconds.
     pub read_at_ms: i64,
+    /// When the record last changed, in HubSpot's time; epoch milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_at_ms: Option<i64>,
     /// Whether `versions` was read.
     pub history: bool,
     /// Every property asked for; null when empty.

@@ -26,6 +26,8 @@ pub struct Page {
     pub claims: Vec<Claim>,
     /// A page of records to list.
     pub list: Option<ListRequest>,
+    /// A page of changed records to search for.
+    pub search: Option<SearchRequest>,
 }
 
 /// Records of a type to list.
@@ -40,6 +42,24 @@ pub struct ListRequest {
     pub properties: Vec<String>,
 }
 
+/// Records of a type that were modified in a window of time.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct SearchRequest {
+    /// HubSpot's object type.
+    pub object_type: String,
+    /// The property that holds when a record was modified.
+    pub modified_property: String,
+    /// The window's begin, epoch milliseconds.
+    pub from_ms: i64,
+    /// Its end, included.
+    pub to_ms: i64,
+    /// Records with a greater id only.
+    pub after: String,
+    /// Properties wanted; they may be left out, then every record is read.
+    pub properties: Vec<String>,
+}
+
 /// What a page brought.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Done {
@@ -49,9 +69,9 @@ pub struct Done {
     pub page: i64,
     /// Of the page's claims; claims that HubSpot refuses to read are left out.
     pub observations: Vec<Observation>,
-    /// Of the page's list.
+    /// Of the page's list or search.
     pub listed: Vec<Listed>,
-    /// Where the listing goes on; none at its end.
+    /// Where it goes on; none at its end.
     pub after: Option<String>,
     /// The run cannot go on, and why.
     pub failed: Option<String>,
@@ -67,16 +87,24 @@ pub struct Listed {
 }
 
 impl Db {
-    /// Brings back a page and takes the next; without one, takes a run. None: nothing to do, or the page came too late.
+    /// Brings back a page and takes the next; without one, takes a run: one that looks at changes only, or a full one. None:
+    /// nothing to do, or the page came too late.
     pub async fn reconcile(
         &self,
         relay_id: &str,
         done: Option<&Done>,
+        changes: bool,
         lease: Duration,
     ) -> Result<Option<Page>, DbError> {
-        let sql = "select hubspot.relay_reconcile($1::text, $2::jsonb, $3::int)";
+        let sql = "select hubspot.relay_reconcile($1::text, $2::jsonb, $3::boolean, $4::int)";
         let done = done.map(storable).transpose()?.map(Json);
-        self.call("relay_reconcile", sql, &[&relay_id, &done, &millis(lease)])
+        self.call("relay_reconcile", sql, &[&relay_id, &done, &changes, &millis(lease)])
             .await
+    }
+
+    /// Says that a time for runs of a kind has come; returns how many runs were asked for.
+    pub async fn reconcile_schedule(&self, kind: &str, slot_ms: i64) -> Result<i64, DbError> {
+        let sql = "select to_jsonb(hubspot.relay_reconcile_schedule($1::text, $2::bigint))";
+        self.call("relay_reconcile_schedule", sql, &[&kind, &slot_ms]).await
     }
 }

@@ -256,6 +256,7 @@ fn not_asked(claim: &Claim) -> Observation {
         found: None,
         hubspot_id: claim.hubspot_id.clone(),
         read_at_ms: jiff::Timestamp::now().as_millisecond(),
+        updated_at_ms: None,
         history: false,
         properties: Map::new(),
         versions: None,
@@ -284,6 +285,9 @@ fn observation(group: &Group, claim: &Claim, record: Option<&Record>, read_at_ms
             .map(|record| record.id.clone())
             .or_else(|| claim.hubspot_id.clone()),
         read_at_ms,
+        updated_at_ms: record
+            .and_then(|record| record.updated_at.clone())
+            .and_then(|at| instant_ms(&Value::String(at))),
         history: group.history && record.is_some(),
         properties: if record.is_some() {
             claim.properties.iter().map(value).collect()

@@ -324,10 +324,12 @@ impl World {
         let claim = self.claim.as_mut().expect("a claim");
         let Stage::Fetch(read) = claim.stage else { return };
         let looks = set.strategy == Strategy::Manual && set.direction.receives();
+        // The record's last change, as a read shows it without any history.
+        let changed = self.cells.iter().map(|c| c.newest().at).max().unwrap_or(0);
         let see = |c: &Cell| match read {
             Read::Nothing if looks && !c.newest().own && c.newest().at > c.f.seen_at => Seen::Overlooked,
             Read::Nothing => Seen::Nothing,
-            Read::Value => Seen::Value(c.newest().val),
+            Read::Value => Seen::Value(c.newest().val, changed),
             Read::History => Seen::History(c.history.clone()),
         };
         claim.stage = Stage::Decide(self.cells.iter().map(see).collect());
@@ -359,9 +361,9 @@ impl World {
             let shown: hubspot_sync_core::value::Value;
             let observation = match &seen[i] {
                 Seen::Nothing | Seen::Overlooked => Observation::Nothing,
-                Seen::Value(v) => {
+                Seen::Value(v, at) => {
                     shown = value(*v);
-                    Observation::Value(&shown)
+                    Observation::Value(&shown, *at)
                 }
                 Seen::History(all) => {
                     history = all.iter().map(|v| v.version()).collect();
@@ -389,7 +391,7 @@ impl World {
                     for (i, _) in sends {
                         self.event(set, i, None, |f, _, out| f.forget_in_flight(out))?;
                     }
-                    if matches!((&seen[i], read), (Seen::History(_), _) | (Seen::Value(_), Read::Value)) {
+                    if matches!((&seen[i], read), (Seen::History(_), _) | (Seen::Value(..), Read::Value)) {
                         return Err("I4 no loop: the same is read again and again".into());
                     }
                     self.claim = Some(Claim {

@@ -114,6 +114,22 @@ pub fn compare(run: &mut Run, seen: &[Observation]) -> Vec<i64> {
     history
 }
 
+/// The records that differ from what is recorded of them, or were not shown whole.
+pub fn differing(run: &Run, seen: &[Observation]) -> Vec<i64> {
+    let ids: Vec<i64> = seen.iter().filter_map(|o| o.claim.parse().ok()).collect();
+    let book = Book::peek(Catalog::load(), &ids, now_us());
+    let busy = among(BUSY, &json!(ids));
+    seen.iter()
+        .filter_map(|o| Some((o.claim.parse().ok()?, o)))
+        .filter(|(id, _)| !busy.contains(id))
+        .filter(|(id, o)| {
+            let record = book.records.get(id);
+            record.is_some_and(|record| o.properties.is_empty() || look(run, record, o) != Look::Fine)
+        })
+        .map(|(id, _)| id)
+        .collect()
+}
+
 fn among(sql: &str, arg: &Json) -> BTreeSet<i64> {
     spi::rows(sql, arg).iter().filter_map(Json::as_i64).collect()
 }
@@ -153,7 +169,7 @@ fn judge(run: &Run, entry: &Entry, seen: &Observation) -> Option<(Option<Value>,
     let text = seen.properties.get(&entry.field.hubspot_property)?;
     let state = &entry.state;
     let moved = entry.synced_at > run.page_us || entry.hubspot_read_at > run.page_us || state.edited_at > run.page_us;
-    if moved && seen.versions.is_none() {
+    if moved {
         return None;
     }
     let value = convert::from_hubspot(&entry.field, text.as_str()).ok();
@@ -364,10 +380,15 @@ fn fields(run: &Run, record: &mut Record, seen: &Observation, clock: Clock, now:
     findings
 }
 
-/// A version that is younger than the run may have its webhook still on its way.
+/// A version that is younger than the run, or than an incremental run's window, may have its webhook still on its way. A poll
+/// stands in for webhooks.
 fn too_new(run: &Run, clock: Clock, history: &[Version]) -> bool {
-    let begun = run.started_us + clock.offset + clock.uncertainty;
-    history.iter().any(|v| v.at > begun)
+    let told = match run.kind.as_str() {
+        "full" => run.started_us + clock.offset + clock.uncertainty,
+        "incremental" => run.window_to_us,
+        _ => return false,
+    };
+    history.iter().any(|v| v.at > told)
 }
 
 /// What came of it, told by the state before and after.

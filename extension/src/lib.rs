@@ -73,4 +73,10 @@ pgrx::extension_sql_file!(
     name = "history",
     requires = ["answers"]
 );
+// Refers to the figures over time.
+pgrx::extension_sql_file!(
+    "../../sql/schema/84_monitoring.sql",
+    name = "monitoring",
+    requires = ["history"]
+);
 pgrx::extension_sql_file!("../../sql/schema/90_grants.sql", name = "grants", finalize);

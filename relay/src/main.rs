@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hubspot_relay::config::{DEFAULT_CONFIG_FILE, EXIT_CONFIG};
+use hubspot_relay::reconcile::command::Wanted;
 use hubspot_relay::telemetry::{self, LogFormat};
 use hubspot_relay::{Config, RelayError};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,29 @@ enum Command {
     Run(Settings),
     /// Look at database, token and mapped properties, print what is found, and exit with 1 if anything is wrong
     Check(Settings),
+    /// Compare every row and record of both sides now, set right what differs, and report it
+    ///
+    /// The work is shared with the relays that run, and done by this command itself where none runs. Interrupted, it is gone on with
+    /// by the next relay. Exit code 0: the comparison is finished, whatever it found.
+    Reconcile(Reconcile),
+}
+
+#[derive(Debug, clap::Args)]
+struct Reconcile {
+    #[command(flatten)]
+    settings: Settings,
+    /// Only this entity type [default: every enabled mapping]
+    #[arg(long, value_name = "NAME")]
+    entity_type: Option<String>,
+    /// Change nothing on either side, only report
+    #[arg(long)]
+    dry_run: bool,
+    /// Report an earlier run instead of making one
+    #[arg(long, value_name = "ID", conflicts_with_all = ["entity_type", "dry_run"])]
+    run: Option<i64>,
+    /// Write a report, may be given several times; the name's ending says the form: .html, .json or .csv. It holds customers' values
+    #[arg(long, value_name = "FILE")]
+    report: Vec<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +69,7 @@ fn main() -> ExitCode {
     let (run, settings) = match &cli.command {
         Command::Run(settings) => (true, settings),
         Command::Check(settings) => (false, settings),
+        Command::Reconcile(wanted) => (false, &wanted.settings),
     };
     if let Err(error) = start_logging(cli.log_format, run) {
         eprintln!("hubspot-relay: {error:#}");
@@ -66,10 +91,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = if run {
-        runtime.block_on(serve(config))
-    } else {
-        runtime.block_on(check(&config))
+    let result = match cli.command {
+        Command::Run(_) => runtime.block_on(serve(config)),
+        Command::Check(_) => runtime.block_on(check(&config)),
+        Command::Reconcile(wanted) => runtime.block_on(reconcile(config, wanted)),
     };
     match result {
         Ok(code) => code,
@@ -110,6 +135,20 @@ async fn check(config: &Config) -> Result<ExitCode, RelayError> {
     }
     let ok = findings.iter().all(|finding| finding.ok);
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn reconcile(config: Config, wanted: Reconcile) -> Result<ExitCode, RelayError> {
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone()));
+    let wanted = Wanted {
+        entity_type: wanted.entity_type,
+        dry_run: wanted.dry_run,
+        run: wanted.run,
+        reports: wanted.report,
+    };
+    let reports = hubspot_relay::reconcile::command::run(config, wanted, stop).await?;
+    println!("{}", hubspot_relay::report::summary(&reports));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Cancels `shutdown` at SIGTERM or SIGINT. A second signal ends the process at once.

@@ -18,14 +18,16 @@ use crate::db::contract::Hello;
 use crate::db::listener::Listener;
 use crate::db::pool::Db;
 use crate::error::RelayError;
+use crate::figures::FigureSource;
 use crate::gate::Gate;
 use crate::hubspot::client::Client;
 use crate::hubspot::quota::Purpose;
+use crate::liveness::{Liveness, Part};
 use crate::metrics::Metrics;
 use crate::portal::{self, PortalId};
 use crate::status::Status;
 use crate::telemetry::event;
-use crate::{deliver, ingest, lend, reconcile, web};
+use crate::{alerts, deliver, ingest, lend, reconcile, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -115,6 +117,9 @@ impl Relay {
         self.warn_of_ignored();
         let grace = self.client.timeout() + GRACE;
         let status = Status::new(self.metrics.clone());
+        let liveness = Liveness::new();
+        let webhooks_expected = self.config.webhook.client_secret.is_some();
+        self.metrics.state("webhooks_expected", webhooks_expected);
         let wake_apply = Arc::new(Notify::new());
         let wake_deliver = Arc::new(Notify::new());
         let deliver_stop = CancellationToken::new();
@@ -139,6 +144,7 @@ impl Relay {
             db: self.db.clone(),
             metrics: self.metrics.clone(),
             status: status.clone(),
+            liveness: liveness.clone(),
             configured,
             portal,
         };
@@ -153,6 +159,16 @@ impl Relay {
             stop.clone(),
         ));
         parts.spawn("maintenance", maintain(self.db.clone(), status.clone(), stop.clone()));
+        parts.spawn(
+            "alerts",
+            alerts::run(
+                self.db.clone(),
+                self.relay_id.clone(),
+                status.clone(),
+                webhooks_expected,
+                stop.clone(),
+            ),
+        );
         parts.spawn(
             "applier",
             ingest::run(
@@ -173,7 +189,12 @@ impl Relay {
             "webhook listener",
             serve(self.public, web::webhook::router(intake), stop.clone()),
         );
-        let health = web::health::router(status.clone(), self.metrics.clone());
+        let health = web::health::router(
+            status.clone(),
+            liveness.clone(),
+            self.metrics.clone(),
+            FigureSource::new(self.db.clone()),
+        );
         parts.spawn("admin listener", serve(self.private, health, stop.clone()));
 
         let context = Arc::new(deliver::Context {
@@ -186,6 +207,7 @@ impl Relay {
             app_id: self.config.hubspot.app_id,
             metrics: self.metrics.clone(),
             status,
+            liveness,
             stop: deliver_stop.clone(),
             wake_apply,
         });
@@ -334,6 +356,7 @@ struct Pulse {
     db: Db,
     metrics: Metrics,
     status: Status,
+    liveness: Liveness,
     configured: Option<i64>,
     portal: PortalId,
 }
@@ -342,6 +365,7 @@ impl Pulse {
     async fn run(self, wake: Arc<Notify>, stop: CancellationToken) {
         let mut changes = self.status.subscribe();
         while !stop.is_cancelled() {
+            self.liveness.turned(Part::Heartbeat);
             self.beat(&wake).await;
             // The portal becomes known shortly after the start: do not make the first delivery wait for a heartbeat.
             let seen = changes.borrow_and_update().clone();

@@ -61,6 +61,10 @@ pub mod event {
     pub const MAINTAINED: &str = "maintained";
     /// A reconciliation run was taken, or ended.
     pub const RECONCILIATION: &str = "reconciliation";
+    /// An alert began; `alert` has its name.
+    pub const ALERT_RAISED: &str = "alert_raised";
+    /// An alert ended.
+    pub const ALERT_CLEARED: &str = "alert_cleared";
     /// A part of the relay ended on its own.
     pub const TASK_FAILED: &str = "task_failed";
 }

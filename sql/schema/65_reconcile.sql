@@ -169,3 +169,45 @@ END
 $$;
 COMMENT ON FUNCTION hubspot.relay_reconcile_schedule(text, bigint) IS
 'Private: a relay''s schedule says that a time for runs of a kind has come (milliseconds since 1970-01-01 UTC). The first relay to say so asks for the runs; an unfinished run of the kind is not doubled. Gives how many runs were asked for.';
+
+CREATE FUNCTION hubspot.relay_reconcile_request(entity_type text, dry_run boolean) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF relay_reconcile_request.entity_type IS NOT NULL THEN
+    RETURN jsonb_build_array(hubspot.reconcile(relay_reconcile_request.entity_type, relay_reconcile_request.dry_run));
+  END IF;
+  RETURN (SELECT coalesce(jsonb_agg(hubspot.reconcile(m.entity_type, relay_reconcile_request.dry_run) ORDER BY m.id), '[]')
+          FROM hubspot.object_mapping m WHERE m.enabled);
+END
+$$;
+COMMENT ON FUNCTION hubspot.relay_reconcile_request(text, boolean) IS
+'Private: hubspot.reconcile for the command hubspot-relay reconcile, of one entity type or (null) of all enabled ones. Gives the runs'' ids. Raises: as hubspot.reconcile.';
+
+CREATE FUNCTION hubspot.relay_reconcile_report(run_id bigint, after bigint, max int) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  run jsonb;
+BEGIN
+  SELECT jsonb_build_object('id', r.id, 'entity_type', r.entity_type, 'kind', r.kind, 'dry_run', r.dry_run, 'status', r.status,
+      'requested_at', r.requested_at, 'requested_by', r.requested_by, 'started_at', r.started_at, 'finished_at', r.finished_at,
+      'rows_read', r.rows_read, 'records', r.records, 'histories', r.histories, 'listed', r.listed, 'api_calls', r.api_calls,
+      'discrepancies', r.discrepancies, 'found', r.found, 'message', r.message, 'phase', r.position->>'phase',
+      'seconds', round(extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.started_at), 1),
+      'expected', (SELECT count(*) FROM hubspot.link l JOIN hubspot.object_mapping m ON m.id = l.mapping_id
+                   WHERE m.entity_type = r.entity_type AND l.status = 'linked'))
+  INTO run FROM hubspot.reconciliation_runs r WHERE r.id = relay_reconcile_report.run_id;
+  IF run IS NULL THEN
+    RAISE EXCEPTION 'there is no reconciliation run %', relay_reconcile_report.run_id USING ERRCODE = '42704',
+      HINT = 'SELECT id FROM hubspot.reconciliation_runs';
+  END IF;
+  IF max IS NULL THEN
+    RETURN jsonb_build_object('run', run, 'summary', '[]'::jsonb, 'discrepancies', '[]'::jsonb);
+  END IF;
+  RETURN jsonb_build_object('run', run,
+    'summary', (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM hubspot.reconciliation_report(relay_reconcile_report.run_id) s),
+    'discrepancies', (SELECT coalesce(jsonb_agg(to_jsonb(d) - 'run_id' ORDER BY d.id), '[]') FROM (SELECT * FROM hubspot.reconciliation_discrepancies x
+      WHERE x.run_id = relay_reconcile_report.run_id AND x.id > relay_reconcile_report.after ORDER BY x.id LIMIT relay_reconcile_report.max) d));
+END
+$$;
+COMMENT ON FUNCTION hubspot.relay_reconcile_report(bigint, bigint, int) IS
+'Private: a run, what it found summed up, and at most max of its discrepancies after an id, for the command''s reports. max null: the run alone. Raises: 42704 no such run.';

@@ -19,7 +19,7 @@ BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
   EXECUTE format('GRANT SELECT ON hubspot.object_mapping, hubspot.field_mapping, hubspot.link, hubspot.outbox, hubspot.field_state, hubspot.ledger, hubspot.conflicts, '
     'hubspot.sync_log, hubspot.webhook_events, hubspot.failed_syncs, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, '
-    'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems, hubspot.metric_history, hubspot.quota, hubspot.quota_usage TO %I', role);
+    'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems, hubspot.metric_history, hubspot.quota, hubspot.quota_usage, hubspot.freshness, hubspot.alerts TO %I', role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.status(), hubspot.explain(text, text, text), hubspot.export_mapping(text), hubspot.instant(bigint), hubspot.latency(interval), hubspot.reconciliation_report(bigint) TO %I', role);
 END
 $$;

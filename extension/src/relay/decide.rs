@@ -27,7 +27,7 @@ pub struct Observation {
     /// When the read was sent, on the relay's clock.
     #[serde(default)]
     pub read_at_ms: i64,
-    /// HubSpot's instant of the record's last change.
+    /// HubSpot's instant of the record's last change; none when not known.
     pub updated_at_ms: Option<i64>,
     /// Values by property.
     #[serde(default)]

@@ -1,5 +1,6 @@
 //! Reconciliation's part of the contract: a run is driven page by page.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -107,4 +108,117 @@ impl Db {
         let sql = "select to_jsonb(hubspot.relay_reconcile_schedule($1::text, $2::bigint))";
         self.call("relay_reconcile_schedule", sql, &[&kind, &slot_ms]).await
     }
+
+    /// Asks for full runs, of one entity type or of all; returns their ids.
+    pub async fn reconcile_request(&self, entity_type: Option<&str>, dry_run: bool) -> Result<Vec<i64>, DbError> {
+        let sql = "select hubspot.relay_reconcile_request($1::text, $2::boolean)";
+        self.call("relay_reconcile_request", sql, &[&entity_type, &dry_run])
+            .await
+    }
+
+    /// A run and a page of what it found; without `max` the run alone.
+    pub async fn reconcile_report(&self, run: i64, after: i64, max: Option<i32>) -> Result<RunReport, DbError> {
+        let sql = "select hubspot.relay_reconcile_report($1::bigint, $2::bigint, $3::int)";
+        self.call("relay_reconcile_report", sql, &[&run, &after, &max]).await
+    }
+}
+
+/// A run with what it found.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunReport {
+    /// The run.
+    pub run: Run,
+    /// What was found, summed up.
+    pub summary: Vec<Sum>,
+    /// What was found, one by one.
+    pub discrepancies: Vec<Discrepancy>,
+}
+
+/// A row of `hubspot.reconciliation_runs`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Run {
+    /// Its id.
+    pub id: i64,
+    /// What was compared.
+    pub entity_type: String,
+    /// `full`, `incremental` or `poll`.
+    pub kind: String,
+    /// Only reported.
+    pub dry_run: bool,
+    /// `waiting`, `running`, `finished`, `failed` or `cancelled`.
+    pub status: String,
+    /// When it was asked for.
+    pub requested_at: Option<String>,
+    /// By whom.
+    pub requested_by: String,
+    /// When it began.
+    pub started_at: Option<String>,
+    /// When it ended.
+    pub finished_at: Option<String>,
+    /// How long it took, or takes.
+    pub seconds: Option<f64>,
+    /// Rows read.
+    pub rows_read: u64,
+    /// Linked records compared.
+    pub records: u64,
+    /// Of those, with history.
+    pub histories: u64,
+    /// HubSpot's records listed.
+    pub listed: u64,
+    /// Calls to HubSpot.
+    pub api_calls: u64,
+    /// Differences found.
+    pub discrepancies: u64,
+    /// By kind.
+    pub found: BTreeMap<String, u64>,
+    /// Why it failed.
+    pub message: Option<String>,
+    /// What it is at.
+    pub phase: Option<String>,
+    /// Linked records there are.
+    pub expected: u64,
+}
+
+/// One line of the summary.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sum {
+    /// Kind of difference.
+    pub kind: String,
+    /// Field; none: the whole record.
+    pub field: Option<String>,
+    /// What was done.
+    pub action: String,
+    /// How many.
+    pub discrepancies: u64,
+    /// One of them.
+    pub example_key: Option<String>,
+}
+
+/// One difference.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Discrepancy {
+    /// Its id.
+    pub id: i64,
+    /// What was compared.
+    pub entity_type: String,
+    /// The row; none: HubSpot's record has none.
+    pub entity_key: Option<String>,
+    /// HubSpot's record.
+    pub hubspot_id: Option<String>,
+    /// Field; none: the whole record.
+    pub field: Option<String>,
+    /// Kind of difference.
+    pub kind: String,
+    /// What the row held.
+    pub warp_value: Option<String>,
+    /// What HubSpot held.
+    pub hubspot_value: Option<String>,
+    /// What was done.
+    pub action: String,
+    /// When.
+    pub found_at: String,
 }

@@ -26,6 +26,7 @@ use crate::db::listener::Listener;
 use crate::db::pool::Db;
 use crate::gate::Gate;
 use crate::hubspot::client::Client;
+use crate::liveness::{Liveness, Part};
 use crate::metrics::Metrics;
 use crate::status::Status;
 use crate::telemetry::event;
@@ -58,6 +59,7 @@ pub(crate) struct Context {
     pub(crate) app_id: Option<i64>,
     pub(crate) metrics: Metrics,
     pub(crate) status: Status,
+    pub(crate) liveness: Liveness,
     /// Set when no new read or write may start.
     pub(crate) stop: CancellationToken,
     /// Wakes the applier: events may have waited for an outcome.
@@ -68,6 +70,7 @@ pub(crate) struct Context {
 pub(crate) async fn run(context: Arc<Context>, listener: Listener, wake: Arc<Notify>) {
     let mut rounds = JoinSet::new();
     while !context.stop.is_cancelled() {
+        context.liveness.turned(Part::Delivery);
         reap(&mut rounds);
         let sleep = match step(&context, &listener, &mut rounds).await {
             Next::Again => continue,

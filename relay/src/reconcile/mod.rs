@@ -3,6 +3,7 @@
 //! What is compared and what is done about it is the extension's matter. A page whose read fails is asked for again later;
 //! a run whose relay died is taken over by another when its lease is over, at the page that was out.
 
+pub mod command;
 pub(crate) mod schedule;
 
 use std::sync::Arc;

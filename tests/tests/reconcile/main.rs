@@ -2,6 +2,7 @@
 
 mod changes;
 mod full;
+mod report;
 mod resume;
 
 use anyhow::{Context as _, Result};

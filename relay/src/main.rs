@@ -36,6 +36,32 @@ enum Command {
     /// The work is shared with the relays that run, and done by this command itself where none runs. Interrupted, it is gone on with
     /// by the next relay. Exit code 0: the comparison is finished, whatever it found.
     Reconcile(Reconcile),
+    /// Bring one side's values over to the other: first loads, and fields that were mapped later
+    ///
+    /// Empty values wipe nothing, and what somebody waits for goes first. Interrupted, it is gone on with by the next relay;
+    /// hubspot.pause_reconciliation stops it where it stands.
+    Backfill(Backfill),
+}
+
+#[derive(Debug, clap::Args)]
+struct Backfill {
+    #[command(flatten)]
+    settings: Settings,
+    /// Which entity type
+    #[arg(long, value_name = "NAME")]
+    entity_type: String,
+    /// Whose values are brought over
+    #[arg(long, value_enum)]
+    direction: Direction,
+}
+
+/// Direction of a backfill.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Direction {
+    /// The rows' values go to HubSpot
+    WarpToHubspot,
+    /// HubSpot's values go into the rows
+    HubspotToWarp,
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,6 +96,7 @@ fn main() -> ExitCode {
         Command::Run(settings) => (true, settings),
         Command::Check(settings) => (false, settings),
         Command::Reconcile(wanted) => (false, &wanted.settings),
+        Command::Backfill(wanted) => (false, &wanted.settings),
     };
     if let Err(error) = start_logging(cli.log_format, run) {
         eprintln!("hubspot-relay: {error:#}");
@@ -94,7 +121,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(_) => runtime.block_on(serve(config)),
         Command::Check(_) => runtime.block_on(check(&config)),
-        Command::Reconcile(wanted) => runtime.block_on(reconcile(config, wanted)),
+        Command::Reconcile(wanted) => runtime.block_on(compare(config, wanted.into())),
+        Command::Backfill(wanted) => runtime.block_on(compare(config, wanted.into())),
     };
     match result {
         Ok(code) => code,
@@ -137,15 +165,35 @@ async fn check(config: &Config) -> Result<ExitCode, RelayError> {
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn reconcile(config: Config, wanted: Reconcile) -> Result<ExitCode, RelayError> {
+impl From<Reconcile> for Wanted {
+    fn from(wanted: Reconcile) -> Self {
+        Self {
+            entity_type: wanted.entity_type,
+            dry_run: wanted.dry_run,
+            run: wanted.run,
+            reports: wanted.report,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Backfill> for Wanted {
+    fn from(wanted: Backfill) -> Self {
+        let direction = match wanted.direction {
+            Direction::WarpToHubspot => "WARP_TO_HUBSPOT",
+            Direction::HubspotToWarp => "HUBSPOT_TO_WARP",
+        };
+        Self {
+            entity_type: Some(wanted.entity_type),
+            backfill: Some(direction.to_owned()),
+            ..Self::default()
+        }
+    }
+}
+
+async fn compare(config: Config, wanted: Wanted) -> Result<ExitCode, RelayError> {
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
-    let wanted = Wanted {
-        entity_type: wanted.entity_type,
-        dry_run: wanted.dry_run,
-        run: wanted.run,
-        reports: wanted.report,
-    };
     let reports = hubspot_relay::reconcile::command::run(config, wanted, stop).await?;
     println!("{}", hubspot_relay::report::summary(&reports));
     Ok(ExitCode::SUCCESS)

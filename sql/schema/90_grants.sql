@@ -18,7 +18,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
   EXECUTE format('GRANT SELECT ON hubspot.object_mapping, hubspot.field_mapping, hubspot.link, hubspot.outbox, hubspot.field_state, hubspot.ledger, hubspot.conflicts, '
-    'hubspot.sync_log, hubspot.webhook_events, hubspot.failed_syncs, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, '
+    'hubspot.sync_log, hubspot.webhook_events, hubspot.failed_syncs, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, hubspot.reconciliation_progress, '
     'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems, hubspot.metric_history, hubspot.quota, hubspot.quota_usage, hubspot.freshness, hubspot.alerts TO %I', role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.status(), hubspot.explain(text, text, text), hubspot.export_mapping(text), hubspot.instant(bigint), hubspot.latency(interval), hubspot.reconciliation_report(bigint) TO %I', role);
 END
@@ -32,7 +32,8 @@ BEGIN
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.import_mapping(text, regclass, text, jsonb, jsonb), hubspot.enable(text), hubspot.disable(text), '
     'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.resolve_conflict(bigint, text, text), '
     'hubspot.resolve_conflicts(text, text, text, timestamptz, int), hubspot.undo_resolution(bigint), hubspot.retry_failed(bigint), '
-    'hubspot.register_transform(text, regprocedure, regprocedure), hubspot.reconcile(text, boolean), hubspot.cancel_reconciliation(bigint) TO %I', role);
+    'hubspot.register_transform(text, regprocedure, regprocedure), hubspot.reconcile(text, boolean), hubspot.cancel_reconciliation(bigint), hubspot.backfill(text, text), '
+    'hubspot.pause_reconciliation(bigint), hubspot.resume_reconciliation(bigint) TO %I', role);
 END
 $$;
 COMMENT ON FUNCTION hubspot.grant_admin(name) IS 'Lets a role map tables it owns, arm, pause, resolve conflicts, retry and reconcile, besides what a viewer may. Run as the extension''s owner.';

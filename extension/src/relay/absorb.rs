@@ -170,6 +170,8 @@ fn settle(changes: Vec<Change>) {
             record.message = None;
             record.touch_link();
         }
+        // A first load does not keep edits that somebody waits for.
+        record.background |= change.op == "F";
         let mapping = record.mapping.clone();
         if matches!(change.op.as_str(), "I" | "F") {
             know_all_fields(record, &mapping, change.at_us);

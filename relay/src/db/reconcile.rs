@@ -19,7 +19,7 @@ pub struct Page {
     pub run: i64,
     /// The page's number: results of an older one come too late.
     pub page: i64,
-    /// `full`, `incremental` or `poll`.
+    /// `full`, `incremental`, `poll` or `backfill`.
     pub kind: String,
     /// The run is over.
     pub finished: bool,
@@ -116,6 +116,13 @@ impl Db {
             .await
     }
 
+    /// Asks for a backfill; returns its run's id.
+    pub async fn backfill_request(&self, entity_type: &str, direction: &str) -> Result<i64, DbError> {
+        let sql = "select to_jsonb(hubspot.relay_backfill_request($1::text, $2::text))";
+        self.call("relay_backfill_request", sql, &[&entity_type, &direction])
+            .await
+    }
+
     /// A run and a page of what it found; without `max` the run alone.
     pub async fn reconcile_report(&self, run: i64, after: i64, max: Option<i32>) -> Result<RunReport, DbError> {
         let sql = "select hubspot.relay_reconcile_report($1::bigint, $2::bigint, $3::int)";
@@ -143,8 +150,11 @@ pub struct Run {
     pub id: i64,
     /// What was compared.
     pub entity_type: String,
-    /// `full`, `incremental` or `poll`.
+    /// `full`, `incremental`, `poll` or `backfill`.
     pub kind: String,
+    /// Of a backfill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<String>,
     /// Only reported.
     pub dry_run: bool,
     /// `waiting`, `running`, `finished`, `failed` or `cancelled`.

@@ -1,4 +1,4 @@
-//! `hubspot-relay reconcile`: asks for full runs, waits for their end, and writes a report.
+//! `hubspot-relay reconcile` and `backfill`: ask for runs, wait for their end, and write a report.
 //!
 //! The command is a relay for as long as it runs: it does the work itself when no other relay does, inside the limit that
 //! all relays share. Stopped in the middle, it leaves its run to the next relay.
@@ -32,6 +32,8 @@ pub struct Wanted {
     pub entity_type: Option<String>,
     /// Only report.
     pub dry_run: bool,
+    /// Bring one side's values over to the other, in this direction; then `entity_type` is needed.
+    pub backfill: Option<String>,
     /// An earlier run, to be reported only.
     pub run: Option<i64>,
     /// Files to write; their names' endings say in which form.
@@ -69,10 +71,16 @@ fn refused(error: DbError) -> RelayError {
 
 /// Asks for the runs and works until they have ended.
 async fn compare(config: Config, db: &Db, wanted: &Wanted, stop: CancellationToken) -> Result<Vec<i64>, RelayError> {
-    let runs = db
-        .reconcile_request(wanted.entity_type.as_deref(), wanted.dry_run)
-        .await
-        .map_err(refused)?;
+    let runs = match (&wanted.backfill, &wanted.entity_type) {
+        (Some(direction), Some(entity_type)) => db.backfill_request(entity_type, direction).await.map(|run| vec![run]),
+        (Some(_), None) => {
+            return Err(RelayError::Command {
+                problem: "a backfill needs --entity-type".to_owned(),
+            });
+        }
+        (None, entity_type) => db.reconcile_request(entity_type.as_deref(), wanted.dry_run).await,
+    }
+    .map_err(refused)?;
     let working = CancellationToken::new();
     let relay = Relay::bind(helper(config)).await?;
     let work = tokio::spawn(relay.run(working.clone()));
@@ -108,7 +116,7 @@ async fn watch(db: &Db, runs: &[i64], stop: &CancellationToken) -> Result<(), Re
             bar.set_position(seen.records);
             bar.set_message(doing(&seen));
             match seen.status.as_str() {
-                "waiting" | "running" => {}
+                "waiting" | "running" | "paused" => {}
                 "finished" => break,
                 how => {
                     bar.abandon();
@@ -145,6 +153,7 @@ async fn watch(db: &Db, runs: &[i64], stop: &CancellationToken) -> Result<(), Re
 
 fn doing(run: &Run) -> String {
     let phase = match run.phase.as_deref() {
+        _ if run.status == "paused" => "paused: hubspot.resume_reconciliation goes on",
         None => "waiting for a relay",
         Some("rows") => "comparing rows",
         Some("gone") => "looking for deleted rows",
@@ -152,6 +161,9 @@ fn doing(run: &Run) -> String {
         Some("listing") => "looking through HubSpot's records",
         Some(_) => "ending",
     };
+    if run.kind == "backfill" {
+        return format!("{phase}, {} fields brought over", run.found.values().sum::<u64>());
+    }
     format!("{phase}, {} differences", run.discrepancies)
 }
 

@@ -18,6 +18,7 @@ use crate::deliver::{Context, read, round};
 use crate::hubspot::client::CallError;
 use crate::hubspot::error::FailureClass;
 use crate::hubspot::model::Record;
+use crate::hubspot::quota::Purpose;
 use crate::telemetry::event;
 
 /// How long a page may take; then another relay may go on with the run.
@@ -91,7 +92,8 @@ async fn drive(context: &Arc<Context>, first: Page, changes: bool) -> Next {
         if context.stop.is_cancelled() {
             return Next::Wait(POLL);
         }
-        let done = match work(context, &page).await {
+        let purposed = for_kind(context, &page.kind);
+        let done = match work(&purposed, &page).await {
             Ok(done) => done,
             Err(wait) => return Next::Wait(wait),
         };
@@ -102,6 +104,17 @@ async fn drive(context: &Arc<Context>, first: Page, changes: bool) -> Next {
             Err(wait) => return Next::Wait(wait),
         }
     }
+}
+
+/// The context whose calls are counted for what the run is: backfills have their own share of the day.
+fn for_kind(context: &Arc<Context>, kind: &str) -> Arc<Context> {
+    if kind != "backfill" {
+        return Arc::clone(context);
+    }
+    Arc::new(Context {
+        client: context.client.with_purpose(Purpose::Backfill),
+        ..context.as_ref().clone()
+    })
 }
 
 async fn ask(context: &Context, done: Option<&Done>, changes: bool) -> Result<Option<Page>, Duration> {

@@ -64,6 +64,18 @@ pub(super) fn needs_person(action: &str) -> bool {
 /// A run in one sentence.
 pub(super) fn sentence(report: &RunReport) -> String {
     let run = &report.run;
+    if let Some(direction) = &run.direction {
+        let brought: Vec<String> = run.found.iter().map(|(what, n)| format!("{n} {what}")).collect();
+        let brought = if brought.is_empty() {
+            "nothing differed".to_owned()
+        } else {
+            brought.join(", ")
+        };
+        return format!(
+            "{}: backfill {direction}, {} records, {brought} ({}; run {})",
+            run.entity_type, run.records, run.status, run.id
+        );
+    }
     let people: u64 = report
         .summary
         .iter()

@@ -1,5 +1,6 @@
 //! Reconciliation: both sides compared, what differs named, and set right unless only a report was asked for.
 
+mod backfill;
 mod changes;
 mod full;
 mod report;

@@ -12,6 +12,7 @@
 //! Instants are microseconds since the Unix epoch; 0 means never. HubSpot's instants are compared with each other;
 //! only `LATEST_WINS` compares a database instant with one of HubSpot's, corrected by the measured clock offset.
 
+mod backfill;
 mod decide;
 mod effect;
 mod inbound;
@@ -22,6 +23,7 @@ mod reconcile;
 pub mod rules;
 mod state;
 
+pub use backfill::Backfill;
 pub use decide::{Decision, Observation, Read, Version};
 pub use effect::{ConflictKind, EditEnd, Effect, Note, Winner};
 pub use inbound::{Intake, Source};

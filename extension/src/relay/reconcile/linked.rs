@@ -32,7 +32,8 @@ const IDS: &str = r#"
 SELECT json_agg(json_build_array(l.id, l.hubspot_id) ORDER BY l.id)::text FROM hubspot.link l
 WHERE l.id IN (SELECT e::bigint FROM json_array_elements_text($1::json) e) AND l.hubspot_id IS NOT NULL"#;
 
-const BUSY: &str = r#"
+/// Of these records, those with an event that waits to be applied.
+pub const BUSY: &str = r#"
 SELECT json_agg(l.id)::text FROM hubspot.link l JOIN hubspot.object_mapping m ON m.id = l.mapping_id
 WHERE l.id IN (SELECT e::bigint FROM json_array_elements_text($1::json) e)
   AND EXISTS (SELECT 1 FROM hubspot.webhook_events e WHERE e.hubspot_object = m.hubspot_object AND e.hubspot_id = l.hubspot_id
@@ -130,7 +131,8 @@ pub fn differing(run: &Run, seen: &[Observation]) -> Vec<i64> {
         .collect()
 }
 
-fn among(sql: &str, arg: &Json) -> BTreeSet<i64> {
+/// The ids that a statement gives.
+pub fn among(sql: &str, arg: &Json) -> BTreeSet<i64> {
     spi::rows(sql, arg).iter().filter_map(Json::as_i64).collect()
 }
 
@@ -159,8 +161,14 @@ fn look(run: &Run, record: &Record, seen: &Observation) -> Look {
     }
 }
 
-fn synced(mapping: &Mapping) -> impl Iterator<Item = &Rc<Field>> {
+/// The fields that flow in some direction.
+pub fn synced(mapping: &Mapping) -> impl Iterator<Item = &Rc<Field>> {
     mapping.fields.iter().filter(|f| f.sync_direction != Direction::None)
+}
+
+/// Whether a field has not moved since the page was handed out.
+pub fn is_quiet(run: &Run, entry: &Entry) -> bool {
+    entry.synced_at <= run.page_us && entry.hubspot_read_at <= run.page_us && entry.state.edited_at <= run.page_us
 }
 
 /// HubSpot's value in the row's form (none: this field cannot hold it) and how it compares; none when the field was not
@@ -168,8 +176,7 @@ fn synced(mapping: &Mapping) -> impl Iterator<Item = &Rc<Field>> {
 fn judge(run: &Run, entry: &Entry, seen: &Observation) -> Option<(Option<Value>, Comparison)> {
     let text = seen.properties.get(&entry.field.hubspot_property)?;
     let state = &entry.state;
-    let moved = entry.synced_at > run.page_us || entry.hubspot_read_at > run.page_us || state.edited_at > run.page_us;
-    if moved {
+    if !is_quiet(run, entry) {
         return None;
     }
     let value = convert::from_hubspot(&entry.field, text.as_str()).ok();

@@ -17,6 +17,7 @@
 //! The results of a page and the position after it are stored in one transaction: a run that loses its relay goes on with
 //! the page that was out, and nothing is found twice.
 
+mod backfill;
 mod changed;
 mod linked;
 mod listing;
@@ -99,12 +100,12 @@ fn take(run: &mut Run, mapping: &Rc<Mapping>, done: Done) {
         Position::Gone { after } => rows::gone(run, mapping, after),
         Position::Linked { after, history, .. } if !history.is_empty() => {
             run.histories += history.len() as i64;
-            linked::compare(run, &done.observations);
+            compare(run, &done.observations);
             run.position = linked_after(after, Vec::new());
         }
         Position::Linked { upto, .. } => {
             run.records += done.observations.len() as i64;
-            let history = linked::compare(run, &done.observations);
+            let history = compare(run, &done.observations);
             run.position = linked_after(upto, history);
         }
         Position::Listing { .. } => {
@@ -151,7 +152,10 @@ fn work(run: &mut Run, mapping: &Rc<Mapping>) -> Option<Json> {
                     };
                     return Some(json!({"claims": linked::claims(mapping, &ids, "values")}));
                 }
-                run.position = Position::Listing { after: None };
+                run.position = match run.is_backfill() {
+                    true => Position::End,
+                    false => Position::Listing { after: None },
+                };
             }
             Position::Changed { history, .. } if !history.is_empty() => {
                 run.api_calls += calls(history.len(), 50);
@@ -168,6 +172,13 @@ fn work(run: &mut Run, mapping: &Rc<Mapping>) -> Option<Json> {
             }
             Position::End => return None,
         }
+    }
+}
+
+fn compare(run: &mut Run, seen: &[Observation]) -> Vec<i64> {
+    match run.is_backfill() {
+        true => backfill::compare(run, seen),
+        false => linked::compare(run, seen),
     }
 }
 

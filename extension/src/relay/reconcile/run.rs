@@ -42,6 +42,8 @@ pub struct Run {
     pub entity_type: String,
     pub kind: String,
     pub dry_run: bool,
+    /// A backfill's: `WARP_TO_HUBSPOT` or `HUBSPOT_TO_WARP`.
+    pub direction: Option<String>,
     /// When the run began, on the database's clock. Unit: microseconds, like the two that follow.
     pub started_us: i64,
     /// When the page that is out was handed out, on the database's clock.
@@ -80,7 +82,7 @@ pub struct Finding {
     pub action: &'static str,
 }
 
-const COLUMNS: &str = "json_build_object('id', r.id, 'entity_type', r.entity_type, 'kind', r.kind, 'dry_run', r.dry_run, 'position', r.position,
+const COLUMNS: &str = "json_build_object('id', r.id, 'entity_type', r.entity_type, 'kind', r.kind, 'dry_run', r.dry_run, 'direction', r.direction, 'position', r.position,
   'page', r.page, 'found', r.found, 'written_since', r.written_since,
   'window_from_us', coalesce((extract(epoch FROM r.window_from) * 1000000)::bigint, 0),
   'window_to_us', coalesce((extract(epoch FROM r.window_to) * 1000000)::bigint, 0),
@@ -91,7 +93,7 @@ const COLUMNS: &str = "json_build_object('id', r.id, 'entity_type', r.entity_typ
 const TAKE: &str = r#"
 WITH picked AS MATERIALIZED (
   SELECT r.id FROM hubspot.reconciliation_runs r
-  WHERE r.finished_at IS NULL AND (r.kind <> 'full') = ($1::json->>'changes')::boolean
+  WHERE r.finished_at IS NULL AND r.status <> 'paused' AND (r.kind IN ('poll', 'incremental')) = ($1::json->>'changes')::boolean
     AND (r.claimed_by IS NULL OR r.claimed_by = $1::json->>'relay' OR r.lease_expires_at < clock_timestamp())
   ORDER BY r.claimed_by IS DISTINCT FROM $1::json->>'relay', r.kind <> 'poll', r.id LIMIT 1 FOR UPDATE SKIP LOCKED)
 UPDATE hubspot.reconciliation_runs r SET status = 'running', claimed_by = $1::json->>'relay',
@@ -102,14 +104,14 @@ FROM picked p WHERE r.id = p.id RETURNING r.id::text"#;
 /// because HubSpot's index lags.
 const BEGIN: &str = r#"
 UPDATE hubspot.reconciliation_runs r SET started_at = clock_timestamp(),
-  position = CASE r.kind WHEN 'poll' THEN '{"phase": "changed", "after": "0", "more": true, "history": []}'
+  position = CASE WHEN r.direction = 'HUBSPOT_TO_WARP' THEN '{"phase": "linked", "after": 0, "history": []}' WHEN r.kind = 'poll' THEN '{"phase": "changed", "after": "0", "more": true, "history": []}'
     ELSE '{"phase": "rows", "after": null}' END::jsonb,
   written_since = CASE WHEN r.kind = 'full' THEN coalesce(
     (SELECT (extract(epoch FROM p.started_at) * 1000000)::bigint + c.clock_offset_us - c.clock_uncertainty_us - 60000000
      FROM hubspot.reconciliation_runs p WHERE p.entity_type = r.entity_type AND p.kind = 'full' AND p.status = 'finished' AND NOT p.dry_run
      ORDER BY p.id DESC LIMIT 1), 0) ELSE 9223372036854775807 END,
-  window_to = CASE r.kind WHEN 'full' THEN NULL WHEN 'incremental' THEN h.now - interval '1 minute' ELSE h.now END,
-  window_from = CASE WHEN r.kind <> 'full' THEN coalesce(
+  window_to = CASE r.kind WHEN 'poll' THEN h.now WHEN 'incremental' THEN h.now - interval '1 minute' END,
+  window_from = CASE WHEN r.kind IN ('poll', 'incremental') THEN coalesce(
       (SELECT p.window_to FROM hubspot.reconciliation_runs p WHERE p.entity_type = r.entity_type AND p.kind = r.kind AND p.status = 'finished'
        ORDER BY p.id DESC LIMIT 1),
       (SELECT m.imported_at + h.ahead FROM hubspot.object_mapping m WHERE m.entity_type = r.entity_type))
@@ -129,7 +131,7 @@ const STORE: &str = r#"
 UPDATE hubspot.reconciliation_runs r SET rows_read = r.rows_read + ($1::jsonb->>'rows_read')::bigint, records = r.records + ($1::jsonb->>'records')::bigint,
   histories = r.histories + ($1::jsonb->>'histories')::bigint, listed = r.listed + ($1::jsonb->>'listed')::bigint,
   api_calls = r.api_calls + ($1::jsonb->>'api_calls')::bigint, found = $1::jsonb->'found',
-  discrepancies = CASE WHEN r.kind = 'poll' THEN 0 ELSE (SELECT coalesce(sum(v::bigint), 0) FROM jsonb_each_text($1::jsonb->'found') AS f (k, v)) END,
+  discrepancies = CASE WHEN r.kind IN ('poll', 'backfill') THEN 0 ELSE (SELECT coalesce(sum(v::bigint), 0) FROM jsonb_each_text($1::jsonb->'found') AS f (k, v)) END,
   position = $1::jsonb->'position', page = ($1::jsonb->>'page')::bigint, page_at = clock_timestamp(),
   status = $1::jsonb->>'status', message = $1::jsonb->>'message',
   finished_at = CASE WHEN $1::jsonb->>'status' <> 'running' THEN clock_timestamp() END,
@@ -167,12 +169,31 @@ impl Run {
 
     /// Records a difference.
     pub fn find(&mut self, finding: Finding) {
+        if self.is_backfill() {
+            return self.count(finding.action, 1);
+        }
         let count = self.found.get(finding.kind).and_then(Json::as_i64).unwrap_or(0) + 1;
         self.found.insert(finding.kind.to_owned(), json!(count));
         // What a poll finds is how changes come in, and no discrepancy.
         if count <= KEPT && self.kind != "poll" {
             self.findings.push(finding);
         }
+    }
+
+    /// Counts what a backfill did.
+    pub fn count(&mut self, what: &str, fields: i64) {
+        let count = self.found.get(what).and_then(Json::as_i64).unwrap_or(0) + fields;
+        self.found.insert(what.to_owned(), json!(count));
+    }
+
+    /// Whether it brings the rows' values to HubSpot.
+    pub fn to_hubspot(&self) -> bool {
+        self.direction.as_deref() == Some("WARP_TO_HUBSPOT")
+    }
+
+    /// Whether it brings values over instead of comparing.
+    pub fn is_backfill(&self) -> bool {
+        self.kind == "backfill"
     }
 
     /// Stores everything and hands the next page to the relay.

@@ -14,6 +14,7 @@
 
 mod backfill;
 mod decide;
+mod deletion;
 mod effect;
 mod inbound;
 mod local;
@@ -25,6 +26,7 @@ mod state;
 
 pub use backfill::Backfill;
 pub use decide::{Decision, Observation, Read, Version};
+pub use deletion::{Against, Deleted, Deletion};
 pub use effect::{ConflictKind, EditEnd, Effect, Note, Winner};
 pub use inbound::{Intake, Source};
 pub use reconcile::{Comparison, Found};

@@ -28,7 +28,8 @@ mod spi;
 
 pgrx::pg_module_magic!();
 
-pgrx::extension_sql_file!("../../sql/schema/10_types.sql", name = "types", bootstrap);
+pgrx::extension_sql_file!("../../sql/schema/05_schema.sql", name = "schema", bootstrap);
+pgrx::extension_sql_file!("../../sql/schema/10_types.sql", name = "types", requires = ["schema"]);
 pgrx::extension_sql_file!(
     "../../sql/schema/20_mapping.sql",
     name = "mapping",

@@ -40,7 +40,8 @@ COMMENT ON FUNCTION hubspot.grant_admin(name) IS 'Lets a role map tables it owns
 
 COMMENT ON FUNCTION hubspot.import_mapping(text, regclass, text, jsonb, jsonb) IS
 'Maps a table to a HubSpot object type by the strategy''s JSON document and switches it on (options {"enabled": false} does not). Importing again touches only what differs. Raises: 22023 with every fault and its mend, 42501 unless the caller owns the table. Locks: the table against writers while its triggers are made.';
-COMMENT ON FUNCTION hubspot.invoking_role() IS 'Private: the role that called the outermost function, behind SECURITY DEFINER.';
+COMMENT ON FUNCTION hubspot.register_transform(text, regprocedure, regprocedure) IS
+'Registers a pair of inverse functions text to text as a transform. They run as their owners; one that fails on a value parks that field alone. Raises: 42883 for functions of another form, 42501 unless the caller owns them and those it replaces.';
 COMMENT ON FUNCTION hubspot.enable(text) IS 'Creates the capture triggers of a mapping and queues rows that are not known yet. Idempotent. Raises: 42704, 42501. Locks: the table against writers for an instant.';
 COMMENT ON FUNCTION hubspot.disable(text) IS 'Drops the capture triggers of a mapping: nothing is captured or delivered any more; states and links stay. Idempotent. Raises: 42704, 42501.';
 COMMENT ON FUNCTION hubspot.resolve_conflict(bigint, text, text) IS

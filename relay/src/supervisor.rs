@@ -221,7 +221,10 @@ impl Relay {
             client: self.client.with_purpose(Purpose::Reconcile),
             ..context.as_ref().clone()
         };
-        let mut comparison = tokio::spawn(reconcile::run(Arc::new(comparing)));
+        let comparing = Arc::new(comparing);
+        let schedule = reconcile::schedule::Schedule::new(&self.config);
+        parts.spawn("schedule", reconcile::schedule::run(schedule, Arc::clone(&comparing)));
+        let mut comparison = tokio::spawn(reconcile::run(comparing));
         let mut delivery = tokio::spawn(deliver::run(context, listener, wake_deliver));
 
         let result = tokio::select! {
@@ -243,19 +246,6 @@ impl Relay {
     }
 
     fn warn_of_ignored(&self) {
-        let schedule = &self.config.schedule;
-        let set = [
-            ("schedule.incremental", schedule.incremental.is_some()),
-            ("schedule.reconcile", schedule.reconcile.is_some()),
-            ("schedule.time_zone", schedule.time_zone.is_some()),
-        ];
-        for (key, _) in set.iter().filter(|(_, set)| *set) {
-            tracing::warn!(
-                event = event::CONFIG_IGNORED,
-                key,
-                "this version runs no schedule: the key has no effect"
-            );
-        }
         if self.config.hubspot.app_id.is_none() {
             tracing::warn!(
                 event = event::CONFIG_IGNORED,

@@ -10,6 +10,7 @@
 //! | `book` | records in memory for the length of one call; reading and writing rows |
 //! | `relay` | the relay's functions |
 //! | `conflict` | what people decide |
+//! | `privacy` | forgetting records |
 //! | `convert` | values between the two sides' forms |
 //! | `spi`, `error` | the door to SQL, and errors |
 //!
@@ -23,6 +24,7 @@ mod convert;
 mod ddl;
 mod error;
 mod mapping;
+mod privacy;
 mod relay;
 mod spi;
 
@@ -48,20 +50,40 @@ pgrx::extension_sql_file!(
 );
 pgrx::extension_sql_file!("../../sql/schema/55_ddl.sql", name = "ddl", requires = ["binding"]);
 pgrx::extension_sql_file!("../../sql/schema/60_relay.sql", name = "relay", requires = ["ddl"]);
-pgrx::extension_sql_file!("../../sql/schema/70_views.sql", name = "views", requires = ["relay"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/65_reconcile.sql",
+    name = "reconcile",
+    requires = ["relay"]
+);
+pgrx::extension_sql_file!(
+    "../../sql/schema/70_views.sql",
+    name = "views",
+    requires = ["reconcile"]
+);
 pgrx::extension_sql_file!(
     "../../sql/schema/72_problems.sql",
     name = "problems",
     requires = ["views"]
 );
 pgrx::extension_sql_file!(
+    "../../sql/schema/76_privacy.sql",
+    name = "privacy",
+    requires = ["problems"]
+);
+pgrx::extension_sql_file!(
     "../../sql/schema/80_answers.sql",
     name = "answers",
-    requires = ["problems"]
+    requires = ["privacy"]
 );
 pgrx::extension_sql_file!(
     "../../sql/schema/83_history.sql",
     name = "history",
     requires = ["answers"]
+);
+// Refers to the figures over time.
+pgrx::extension_sql_file!(
+    "../../sql/schema/84_monitoring.sql",
+    name = "monitoring",
+    requires = ["history"]
 );
 pgrx::extension_sql_file!("../../sql/schema/90_grants.sql", name = "grants", finalize);

@@ -19,6 +19,7 @@ mod inbound;
 mod local;
 mod manual;
 mod outcome;
+mod reconcile;
 pub mod rules;
 mod state;
 
@@ -26,4 +27,5 @@ pub use decide::{Decision, Observation, Read, Version};
 pub use deletion::{Against, Deleted, Deletion};
 pub use effect::{ConflictKind, EditEnd, Effect, Note, Winner};
 pub use inbound::{Intake, Source};
+pub use reconcile::{Comparison, Found};
 pub use state::{FieldState, Held, InFlight, Policy, Side};

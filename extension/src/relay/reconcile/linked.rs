@@ -279,7 +279,10 @@ fn missing(record: &mut Record) -> Finding {
 
 /// HubSpot knows a record again that was missing or deleted: both sides are compared anew.
 fn back(record: &mut Record) -> Finding {
-    meet_anew(record);
+    record.status = "linked".into();
+    record.contacted = false;
+    record.message = None;
+    record.set_lifecycle(None);
     record.log(
         None,
         "HUBSPOT",
@@ -315,17 +318,8 @@ fn survivor(record: &mut Record, seen: &Observation, taken: bool) -> Finding {
         "merged",
         json!({"hubspot_value": id, "detail": "found by reconciliation"}),
     );
-    record.hubspot_id = Some(id);
-    record.write_id_back = true;
-    meet_anew(record);
+    record.follow_to(&id);
     found
-}
-
-fn meet_anew(record: &mut Record) {
-    record.status = "linked".into();
-    record.contacted = false;
-    record.message = None;
-    record.touch_link();
 }
 
 fn fields(run: &Run, record: &mut Record, seen: &Observation, clock: Clock, now: i64) -> Vec<Finding> {

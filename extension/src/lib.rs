@@ -48,7 +48,16 @@ pgrx::extension_sql_file!(
 );
 pgrx::extension_sql_file!("../../sql/schema/55_ddl.sql", name = "ddl", requires = ["binding"]);
 pgrx::extension_sql_file!("../../sql/schema/60_relay.sql", name = "relay", requires = ["ddl"]);
-pgrx::extension_sql_file!("../../sql/schema/70_views.sql", name = "views", requires = ["relay"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/65_reconcile.sql",
+    name = "reconcile",
+    requires = ["relay"]
+);
+pgrx::extension_sql_file!(
+    "../../sql/schema/70_views.sql",
+    name = "views",
+    requires = ["reconcile"]
+);
 pgrx::extension_sql_file!(
     "../../sql/schema/72_problems.sql",
     name = "problems",

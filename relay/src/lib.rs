@@ -23,6 +23,7 @@ mod lend;
 pub mod liveness;
 pub mod metrics;
 mod portal;
+mod reconcile;
 pub mod retry;
 pub mod status;
 pub mod supervisor;

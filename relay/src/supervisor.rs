@@ -21,12 +21,13 @@ use crate::error::RelayError;
 use crate::figures::FigureSource;
 use crate::gate::Gate;
 use crate::hubspot::client::Client;
+use crate::hubspot::quota::Purpose;
 use crate::liveness::{Liveness, Part};
 use crate::metrics::Metrics;
 use crate::portal::{self, PortalId};
 use crate::status::Status;
 use crate::telemetry::event;
-use crate::{alerts, definitions, deliver, ingest, lend, systemd, web};
+use crate::{alerts, definitions, deliver, ingest, lend, reconcile, systemd, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -218,6 +219,11 @@ impl Relay {
             stop: deliver_stop.clone(),
             wake_apply,
         });
+        let comparing = deliver::Context {
+            client: self.client.with_purpose(Purpose::Reconcile),
+            ..context.as_ref().clone()
+        };
+        let mut comparison = tokio::spawn(reconcile::run(Arc::new(comparing)));
         let mut delivery = tokio::spawn(deliver::run(context, listener, wake_deliver));
 
         systemd::ready();
@@ -225,11 +231,13 @@ impl Relay {
             () = shutdown.cancelled() => Ok(()),
             task = parts.ended() => Err(RelayError::Task { task }),
             _ = &mut delivery => Err(RelayError::Task { task: "delivery" }),
+            _ = &mut comparison => Err(RelayError::Task { task: "reconciliation" }),
         };
         tracing::info!(event = event::STOPPING, "stopping: nothing new is sent");
         systemd::stopping();
         deliver_stop.cancel();
-        finish(&mut delivery, grace).await;
+        finish(&mut delivery, "delivery", grace).await;
+        finish(&mut comparison, "reconciliation", GRACE).await;
         farewell(&self.db, &self.relay_id, &self.metrics).await;
         stop.cancel();
         parts.finish().await;
@@ -327,19 +335,19 @@ impl Parts {
     }
 }
 
-/// Waits for delivery's requests in flight, and no longer than `grace`.
-async fn finish(delivery: &mut JoinHandle<()>, grace: Duration) {
-    if delivery.is_finished() {
+/// Waits for a part's requests in flight, and no longer than `grace`.
+async fn finish(part: &mut JoinHandle<()>, name: &'static str, grace: Duration) {
+    if part.is_finished() {
         return;
     }
-    if tokio::time::timeout(grace, &mut *delivery).await.is_err() {
+    if tokio::time::timeout(grace, &mut *part).await.is_err() {
         // Their writes are recorded as unknown; whoever claims them next looks first.
         tracing::warn!(
             event = event::TASK_FAILED,
-            task = "delivery",
+            task = name,
             "requests in flight did not end in time"
         );
-        delivery.abort();
+        part.abort();
     }
 }
 

@@ -81,7 +81,9 @@ CREATE TABLE hubspot.sync_state (
   flight_edited_at   bigint,
   flight_generation  bigint,
   flight_edit        bigint,
+  flight_after       bigint,
   pending_edit       bigint,
+  given_up           boolean NOT NULL,
   held               boolean NOT NULL,
   held_value         text,
   held_at            bigint,
@@ -109,6 +111,8 @@ COMMENT ON COLUMN hubspot.sync_state.agreed IS 'base_value is known: both sides 
 COMMENT ON COLUMN hubspot.sync_state.seen_at IS 'h_seen: HubSpot''s instant of the newest foreign edit taken into account.';
 COMMENT ON COLUMN hubspot.sync_state.own_at IS 'own_ts: HubSpot''s instant of our newest write known to have landed.';
 COMMENT ON COLUMN hubspot.sync_state.flying IS 'A write whose outcome is not known; the flight_ columns identify it.';
+COMMENT ON COLUMN hubspot.sync_state.flight_after IS 'HubSpot''s instant of the last change that was read before the write left: an older version of the same value is not that write. 0: nothing was read.';
+COMMENT ON COLUMN hubspot.sync_state.given_up IS 'A write of ours was given up and may still land: from then on HubSpot is read before each write.';
 COMMENT ON COLUMN hubspot.sync_state.hubspot_value IS 'What HubSpot was last known to hold, in HubSpot''s own form.';
 
 CREATE TABLE hubspot.relay_status (

@@ -368,30 +368,6 @@ async fn a_lost_answer_to_an_update_is_found_out() -> Result<()> {
     Ok(())
 }
 
-/// A write whose connection broke lands after a later one of ours: HubSpot ends on the newest value.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_that_lands_late_does_not_win() -> Result<()> {
-    let world = World::start("late_write").await?;
-    let (key, id) = world.linked("BAN-1", "Acme").await?;
-    world.sim.fault(once(Op::BatchUpdate, FaultKind::LateApply(1500)));
-    world.update(&key, "company_name = 'Old'").await?;
-    world
-        .until("EXISTS (SELECT 1 FROM hubspot.sync_log WHERE action = 'retry')")
-        .await?;
-    world.update(&key, "company_name = 'New'").await?;
-    world.until_hubspot(&id, "name", Some("New")).await?;
-    // The late write lands.
-    world.until_hubspot(&id, "name", Some("Old")).await?;
-    world.until_hubspot(&id, "name", Some("New")).await?;
-    world.settle().await?;
-    assert_eq!(world.versions(&id, "name").last().map(String::as_str), Some("New"));
-    assert_eq!(world.row(&key, "company_name").await?.as_deref(), Some("New"));
-    in_sync(&world, &key, "company_name", "New").await?;
-    assert_eq!(world.logged(&key, "company_name", "late_write").await?, 1);
-    assert_eq!(world.count("FROM hubspot.conflicts").await?, 0);
-    ledger_is_complete(&world).await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_database_crash_during_a_drain_loses_nothing() -> Result<()> {
     let cluster = Cluster::start()?;

@@ -53,7 +53,9 @@ struct StateRow {
     flight_edited_at: Option<i64>,
     flight_generation: Option<i64>,
     flight_edit: Option<i64>,
+    flight_after: Option<i64>,
     pending_edit: Option<i64>,
+    given_up: bool,
     held: bool,
     held_value: Value,
     held_at: Option<i64>,
@@ -88,8 +90,10 @@ impl StateRow {
                 edited_at: self.flight_edited_at.unwrap_or(0),
                 generation: self.flight_generation.unwrap_or(0),
                 edit: self.flight_edit,
+                after: self.flight_after.unwrap_or(0),
             }),
             pending_edit: self.pending_edit,
+            given_up: self.given_up,
             held: self.held.then(|| Held {
                 hubspot_value: self.held_value.clone(),
                 hubspot_at: self.held_at.unwrap_or(0),
@@ -106,9 +110,16 @@ impl StateRow {
 impl Book {
     /// Locks and loads these links with all their fields' states. Links of mappings that are gone are left out.
     pub fn open(catalog: Catalog, ids: &[i64], now: i64) -> Book {
-        let mut records = BTreeMap::new();
         if !ids.is_empty() {
             lock_links(ids);
+        }
+        Book::peek(catalog, ids, now)
+    }
+
+    /// The same without locks, for a look: what is loaded may change at any time and must not be stored.
+    pub fn peek(catalog: Catalog, ids: &[i64], now: i64) -> Book {
+        let mut records = BTreeMap::new();
+        if !ids.is_empty() {
             let arg = json!(ids);
             for row in spi::rows(LINKS, &arg) {
                 let Ok(link) = serde_json::from_value::<LinkRow>(row) else {

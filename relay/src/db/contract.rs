@@ -145,6 +145,9 @@ pub struct Observation {
     pub hubspot_id: Option<String>,
     /// When the read was sent, epoch milliseconds.
     pub read_at_ms: i64,
+    /// When the record last changed, in HubSpot's time; epoch milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_at_ms: Option<i64>,
     /// Whether `versions` was read.
     pub history: bool,
     /// Every property asked for; null when empty.
@@ -389,7 +392,7 @@ impl CallCounts {
 const NUL_STAND_IN: &str = "\u{FDD0}";
 
 /// A document that PostgreSQL can take: without U+0000.
-fn storable<T: Serialize + ?Sized>(document: &T) -> Result<Value, DbError> {
+pub(super) fn storable<T: Serialize + ?Sized>(document: &T) -> Result<Value, DbError> {
     let mut value = serde_json::to_value(document).map_err(|e| DbError::Contract {
         function: "the relay's own document",
         problem: e.to_string(),
@@ -567,7 +570,7 @@ fn count(value: &Value) -> i64 {
     }
 }
 
-fn millis(time: Duration) -> i32 {
+pub(super) fn millis(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
 }
 

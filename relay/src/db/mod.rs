@@ -5,3 +5,4 @@ pub mod error;
 pub mod listener;
 pub mod monitoring;
 pub mod pool;
+pub mod reconcile;

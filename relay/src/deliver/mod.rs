@@ -7,8 +7,8 @@
 
 mod batch;
 mod outcome;
-mod read;
-mod round;
+pub(crate) mod read;
+pub(crate) mod round;
 mod write;
 
 use std::sync::Arc;
@@ -47,6 +47,7 @@ const SHORT: Duration = Duration::from_millis(10);
 const DB_WAIT: Duration = Duration::from_secs(1);
 
 /// What delivery needs. Shared by all rounds.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) relay_id: String,
     pub(crate) db: Db,

@@ -35,7 +35,7 @@ struct Wanted {
 }
 
 /// Reads all. The second part are the claims whose read failed.
-pub(super) async fn all(context: &Arc<Context>, claims: Vec<Claim>, lease: Lease) -> (Vec<Observation>, Vec<Outcome>) {
+pub(crate) async fn all(context: &Arc<Context>, claims: Vec<Claim>, lease: Lease) -> (Vec<Observation>, Vec<Outcome>) {
     let mut observations = Vec::with_capacity(claims.len());
     let mut groups: BTreeMap<Group, BTreeMap<String, Vec<Claim>>> = BTreeMap::new();
     for claim in claims {
@@ -256,6 +256,7 @@ fn not_asked(claim: &Claim) -> Observation {
         found: None,
         hubspot_id: claim.hubspot_id.clone(),
         read_at_ms: jiff::Timestamp::now().as_millisecond(),
+        updated_at_ms: None,
         history: false,
         properties: Map::new(),
         versions: None,
@@ -284,6 +285,9 @@ fn observation(group: &Group, claim: &Claim, record: Option<&Record>, read_at_ms
             .map(|record| record.id.clone())
             .or_else(|| claim.hubspot_id.clone()),
         read_at_ms,
+        updated_at_ms: record
+            .and_then(|record| record.updated_at.clone())
+            .and_then(|at| instant_ms(&Value::String(at))),
         history: group.history && record.is_some(),
         properties: if record.is_some() {
             claim.properties.iter().map(value).collect()

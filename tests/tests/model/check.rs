@@ -38,7 +38,7 @@ impl World {
             Seen::Overlooked => {
                 return Err("I2 no lost edit: MANUAL overwrites an edit that a look would have shown".into());
             }
-            Seen::Value(v) => Some(*v),
+            Seen::Value(v, _) => Some(*v),
             Seen::History(all) => all.last().filter(|v| **v == self.cells[i].newest()).map(|v| v.val),
         };
         if shown == Some(val(sent)) {
@@ -246,8 +246,6 @@ impl Cell {
         match set.strategy {
             // A foreign version passes for ours while our newest answer names it by value and instant.
             Strategy::LatestWins if set.values == Values::Few && set.rewrites == Rewrites::QuietLast => None,
-            // A write that lands late passes for a later one of the same value. Both sides then agree, on HubSpot's edit.
-            Strategy::LatestWins if set.values == Values::Few && l.late => None,
             Strategy::LatestWins => newest,
             _ if set.values == Values::Few => None,
             Strategy::Manual if l.chosen.is_some() => l.chosen,

@@ -187,7 +187,7 @@ pub enum Seen {
     Nothing,
     /// Nothing, under `MANUAL`, when a look would have shown an edit that nobody here knows.
     Overlooked,
-    Value(Val),
+    Value(Val, i64),
     History(Vec<Ver>),
 }
 
@@ -343,6 +343,7 @@ impl World {
             }
             if let Some(f) = &mut c.f.in_flight {
                 go(&mut f.edited_at);
+                go(&mut f.after);
             }
             if let Some(h) = &mut c.f.held {
                 go(&mut h.hubspot_at);
@@ -353,8 +354,10 @@ impl World {
             match &mut claim.stage {
                 Stage::Decide(seen) => {
                     for s in seen {
-                        if let Seen::History(all) = s {
-                            all.iter_mut().for_each(|v| go(&mut v.at));
+                        match s {
+                            Seen::History(all) => all.iter_mut().for_each(|v| go(&mut v.at)),
+                            Seen::Value(_, at) => go(at),
+                            Seen::Nothing | Seen::Overlooked => {}
                         }
                     }
                 }

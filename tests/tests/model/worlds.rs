@@ -46,6 +46,7 @@ pub fn small(direction: Direction, strategy: Strategy) -> Vec<Named> {
         all.push(("webhooks without an author", Setting { anonymous: true, mine: 1, faults: 0, ..plain }));
     }
     if strategy == Strategy::LatestWins {
+        all.push(("few values, two edits there, one fault", Setting { theirs: 2, faults: 1, ..few(Rewrites::Version) }));
         all.push(("ties", Setting { ties: true, theirs: 2, faults: 0, ..plain }));
     }
     all
@@ -62,7 +63,7 @@ pub fn large(direction: Direction, strategy: Strategy) -> Vec<Named> {
         ("three edits here", Setting { mine: 3, cached: false, ..plain }),
         ("three edits there", Setting { mine: 1, theirs: 3, ..plain }),
         ("three faults", Setting { mine: 1, faults: 3, cached: false, ..plain }),
-        ("few values, one fault", Setting { values: Values::Few, theirs: 2, cached: false, ..plain }),
+        ("few values, two edits there, one fault", Setting { values: Values::Few, theirs: 2, ..plain }),
         ("few values, two faults", Setting { values: Values::Few, faults: 2, ..plain }),
         ("unmet, two edits there", Setting { values: Values::Unmet, mine: 1, theirs: 2, ..plain }),
         ("unmet, two faults", Setting { values: Values::Unmet, mine: 1, faults: 2, ..plain }),

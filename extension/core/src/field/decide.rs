@@ -33,8 +33,8 @@ pub enum Read {
 pub enum Observation<'a> {
     /// Nothing was read: a value younger than the cache's time to live is known, or none is needed.
     Nothing,
-    /// The present value.
-    Value(&'a Value),
+    /// The present value, and HubSpot's instant of the record's last change as that read shows it (0: not known).
+    Value(&'a Value, i64),
     /// The history, in any order.
     History(&'a [Version]),
 }
@@ -85,7 +85,7 @@ impl FieldState {
             Observation::History(versions) => self.learn(policy, versions, out),
             _ if self.in_flight.is_some() && rules::on(Rule::LookAfterUnknown) => return Decision::Read(Read::History),
             Observation::Nothing => {}
-            Observation::Value(value) => {
+            Observation::Value(value, _) => {
                 if self.same(value, &self.row) && rules::on(Rule::EqualIsNotSent) {
                     self.agree(out);
                     out.push(Effect::Noted {
@@ -127,6 +127,11 @@ impl FieldState {
             edited_at: self.edited_at,
             generation,
             edit: self.pending_edit,
+            after: match seen {
+                Observation::Nothing => 0,
+                Observation::Value(_, changed_at) => *changed_at,
+                Observation::History(versions) => versions.iter().map(|v| v.at).max().unwrap_or(0),
+            },
         });
         Decision::Send(self.row.clone())
     }
@@ -138,7 +143,8 @@ impl FieldState {
 
     /// Whether a cached value is never enough.
     fn always_looks(&self, policy: &Policy) -> bool {
-        policy.strategy == Strategy::Manual && rules::on(Rule::ManualAlwaysLooks)
+        (policy.strategy == Strategy::Manual && rules::on(Rule::ManualAlwaysLooks))
+            || (self.given_up && rules::on(Rule::GivenUpAlwaysLooks))
     }
 
     /// Takes a property's history into account: the outcome of the write in flight first, then every foreign version
@@ -146,13 +152,16 @@ impl FieldState {
     pub fn learn(&mut self, policy: &Policy, versions: &[Version], out: &mut Vec<Effect>) {
         let mut ordered: Vec<&Version> = versions.iter().collect();
         ordered.sort_by_key(|v| v.at);
-        if let Some(flight) = self.in_flight.clone() {
+        if let Some(flight) = &self.in_flight.clone() {
             let landed = ordered.iter().rev().find(|v| {
-                v.source == Source::Own && self.may_be_in_flight(policy, v.at) && self.same(&v.value, &flight.value)
+                v.source == Source::Own && self.may_be_in_flight(flight, v.at) && self.same(&v.value, &flight.value)
             });
             match landed {
                 Some(v) => self.complete(policy, &flight.value, &v.value, v.at, flight.generation, out),
-                None => self.forget_in_flight(out),
+                None => {
+                    self.given_up = true;
+                    self.forget_in_flight(out);
+                }
             }
         }
         if let Some(newest) = ordered.last()

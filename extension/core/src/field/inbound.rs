@@ -1,7 +1,7 @@
 //! A value HubSpot reports, from a webhook, a read, a poll or reconciliation.
 
 use super::rules::{self, Rule};
-use super::{ConflictKind, EditEnd, Effect, FieldState, Held, Note, Policy, Side, Winner};
+use super::{ConflictKind, EditEnd, Effect, FieldState, Held, InFlight, Note, Policy, Side, Winner};
 use crate::mapping::Direction;
 use crate::value::Value;
 
@@ -72,7 +72,7 @@ impl FieldState {
 
     fn inbound_own(&mut self, policy: &Policy, value: &Value, at: i64, out: &mut Vec<Effect>) -> Intake {
         if let Some(f) = &self.in_flight
-            && self.may_be_in_flight(policy, at)
+            && self.may_be_in_flight(f, at)
             && rules::on(Rule::EchoCompletes)
         {
             if !self.same(value, &f.value) && rules::on(Rule::OwnWaits) {
@@ -129,10 +129,10 @@ impl FieldState {
     }
 
     /// Whether a version of ours of this instant can be the write in flight: newer than every write known to have landed,
-    /// and than every foreign edit taken into account, because those were before the write was sent.
-    pub(super) fn may_be_in_flight(&self, policy: &Policy, at: i64) -> bool {
-        (at > self.own_at || !rules::on(Rule::InFlightNewerThanOwn))
-            && (at > self.seen_at || !policy.direction.receives() || !rules::on(Rule::InFlightNewerThanSeen))
+    /// and not older than the last change that the read before it showed.
+    pub(super) fn may_be_in_flight(&self, flight: &InFlight, at: i64) -> bool {
+        (at >= flight.after || !rules::on(Rule::InFlightNewerThanRead))
+            && (at > self.own_at || !rules::on(Rule::InFlightNewerThanOwn))
     }
 
     fn inbound_foreign(&mut self, policy: &Policy, value: &Value, at: i64, out: &mut Vec<Effect>) -> Intake {

@@ -8,16 +8,16 @@
 pub enum Rule {
     StopWhenMoved, InFlightDurable, LookAfterUnknown, ForeignWaits, StaleDropped, BuriedDetected, BuriedDeliveredBack,
     MovedStaysDirty, EqualNeedsNoWrite, ThereAndBackLooks,
-    LateOwnWriteDirties, EchoCompletes, OwnWaits, InFlightNewerThanOwn, InFlightNewerThanSeen, RepairIsNoConflict,
+    LateOwnWriteDirties, EchoCompletes, OwnWaits, InFlightNewerThanOwn, InFlightNewerThanRead, RepairIsNoConflict,
     OursByInstant, AcknowledgedIsOurs, TiesToHubspot, ManualHolds, HeldBuried, EmptyYields, FirstContactByNewest, FirstContactNotBuried,
-    NewsOutdatesReads, OldReadSettlesNothing, EqualIsNotSent, EqualMayBeOld, DifferentNeedsHistory, ManualAlwaysLooks,
+    NewsOutdatesReads, OldReadSettlesNothing, EqualIsNotSent, EqualMayBeOld, DifferentNeedsHistory, ManualAlwaysLooks, GivenUpAlwaysLooks,
     SendsByDirection, ReceivesByDirection, WaitingSkipped, BuriedNeedsSending, OwnTakenWhereNotSent,
 }
 
 impl Rule {
     /// Every rule and what it says.
     #[rustfmt::skip]
-    pub const ALL: [(Rule, &'static str); 35] = [
+    pub const ALL: [(Rule, &'static str); 36] = [
         (Rule::StopWhenMoved, "a decision ends when the generation moved since the claim"),
         (Rule::InFlightDurable, "a write is recorded durably before its request leaves"),
         (Rule::LookAfterUnknown, "after an unknown outcome the history is read before anything is sent"),
@@ -32,7 +32,7 @@ impl Rule {
         (Rule::EchoCompletes, "the echo tells the outcome before the answer does"),
         (Rule::OwnWaits, "a version of ours of another value waits while the outcome of a write is unknown"),
         (Rule::InFlightNewerThanOwn, "a version not newer than own_ts is not the write in flight"),
-        (Rule::InFlightNewerThanSeen, "a version not newer than h_seen is not the write in flight"),
+        (Rule::InFlightNewerThanRead, "a version older than the last change that was read before a write is not that write"),
         (Rule::RepairIsNoConflict, "HubSpot's newer edit of a value we only set back wins and is no conflict"),
         (Rule::OursByInstant, "an equal value alone is not ours: the instant must be that of our write"),
         (Rule::AcknowledgedIsOurs, "value and instant of an acknowledged write are ours, whoever HubSpot names"),
@@ -48,6 +48,7 @@ impl Rule {
         (Rule::EqualMayBeOld, "an equal foreign edit that would lose settles nothing: HubSpot may hold a later one"),
         (Rule::DifferentNeedsHistory, "a plain read that shows neither W nor B asks for the history"),
         (Rule::ManualAlwaysLooks, "MANUAL never skips the read for a cached value"),
+        (Rule::GivenUpAlwaysLooks, "once a write was given up, a cached value is not enough to send over"),
         (Rule::SendsByDirection, "a direction that does not send skips local edits"),
         (Rule::ReceivesByDirection, "a direction that does not receive skips foreign edits"),
         (Rule::WaitingSkipped, "what waits to be sent is skipped when the direction no longer sends"),

@@ -25,6 +25,8 @@ pub struct InFlight {
     pub generation: i64,
     /// The ledger entry of the edit it carries; `None` for a repair.
     pub edit: Option<i64>,
+    /// HubSpot's instant of a change that is known to have come before this write was sent; 0: none is known.
+    pub after: i64,
 }
 
 /// An open `MANUAL` conflict: neither side is written until a person decides.
@@ -61,6 +63,8 @@ pub struct FieldState {
     pub in_flight: Option<InFlight>,
     /// The ledger entry of the local edit that waits to be delivered.
     pub pending_edit: Option<i64>,
+    /// A write of ours was given up: nobody can say that it will not land yet. From then on a cached value is not enough.
+    pub given_up: bool,
     /// An open `MANUAL` conflict.
     pub held: Option<Held>,
     /// HubSpot refused the value (or it could not be converted): not sent again until edited or retried.
@@ -96,6 +100,7 @@ impl FieldState {
             own_at: 0,
             in_flight: None,
             pending_edit: None,
+            given_up: false,
             held: None,
             parked: false,
             form: None,

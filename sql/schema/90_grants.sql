@@ -21,6 +21,8 @@ BEGIN
     'hubspot.sync_log, hubspot.webhook_events, hubspot.failed_syncs, hubspot.forgotten, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, hubspot.reconciliation_progress, '
     'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems, hubspot.metric_history, hubspot.quota, hubspot.quota_usage, hubspot.freshness, hubspot.alerts TO %I', role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.status(), hubspot.explain(text, text, text), hubspot.export_mapping(text), hubspot.instant(bigint), hubspot.latency(interval), hubspot.reconciliation_report(bigint) TO %I', role);
+  EXECUTE format('GRANT SELECT ON hubspot.property_definition TO %I', role);
+  EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.plan(text), hubspot.check_mapping(text), hubspot.estimate(text), hubspot.estimate_captured(text) TO %I', role);
 END
 $$;
 COMMENT ON FUNCTION hubspot.grant_viewer(name) IS 'Lets a role read states, conflicts, logs and figures. They hold customers'' values. Run as the extension''s owner.';
@@ -89,7 +91,7 @@ DECLARE
   t text;
 BEGIN
   FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
-    'failed_syncs', 'webhook_events', 'forgotten', 'forgotten_id_seq', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'object_mapping_id_seq',
+    'failed_syncs', 'webhook_events', 'forgotten', 'forgotten_id_seq', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'property_definition', 'object_mapping_id_seq',
     'field_mapping_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
     'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq'] LOOP
     PERFORM pg_catalog.pg_extension_config_dump(('hubspot.' || t)::regclass, '');

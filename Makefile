@@ -80,8 +80,22 @@ test: ## Set up, lint, build the extension and run every test suite
 	@$(MAKE) --no-print-directory test-core
 	@$(MAKE) --no-print-directory test-relay
 	@$(MAKE) --no-print-directory test-e2e
+	@$(MAKE) --no-print-directory test-packages
 	@echo "== summary"
 	@cat $(SUITES)
+
+# Other majors need Debian's postgresql-N and postgresql-server-dev-N. Each has a package folder of its own.
+.PHONY: test-pg17
+test-pg17: ## Build for PostgreSQL 17 without warnings and run every test that needs a server
+	@$(MAKE) --no-print-directory PG_CONFIG=/usr/lib/postgresql/17/bin/pg_config PACKAGE=$(TARGET)/pgrx-package-17 lint-ext ext test-e2e
+
+.PHONY: test-pg18
+test-pg18: ## The same for PostgreSQL 18
+	@$(MAKE) --no-print-directory PG_CONFIG=/usr/lib/postgresql/18/bin/pg_config PACKAGE=$(TARGET)/pgrx-package-18 lint-ext ext test-e2e
+
+.PHONY: lint-ext
+lint-ext: pgrx-home
+	$(CARGO) clippy --locked -p hubspot_sync --all-targets $(PG_FEATURES) -- -D warnings
 
 .PHONY: test-core
 test-core: ## Unit and property tests of the rules (no PostgreSQL)
@@ -109,6 +123,14 @@ installcheck: ## Regression suite and isolation tests on the running server of P
 	  --dbname=hubspot_sync_regress --inputdir=$(CURDIR)/tests/regress --outputdir=. --schedule=$(CURDIR)/tests/regress/schedule
 	cd $(TARGET)/installcheck && $(PG_TESTS)/isolation/pg_isolation_regress --bindir=$$($(PG_CONFIG) --bindir) --load-extension=hubspot_sync \
 	  --dbname=hubspot_sync_isolation --inputdir=$(CURDIR)/tests/isolation --outputdir=. --schedule=$(CURDIR)/tests/isolation/schedule
+
+.PHONY: test-packages
+test-packages: deb ## Install, start, upgrade and purge both packages in a clean Debian root (as root; network)
+	@$(SUITE) packages $(CARGO) test --locked -p hubspot_sync_tests --test packages -- --include-ignored
+
+.PHONY: test-docs
+test-docs: ## Every SQL block and command of the documentation (after make ext)
+	@$(SUITE) docs $(CARGO) test --locked -p hubspot_sync_tests --test documentation
 
 .PHONY: model
 model: ## Search the field machine's larger worlds exhaustively (minutes; the small ones are in make test)
@@ -157,6 +179,13 @@ freeze: ext ## Keep the install script of the present version for upgrade tests 
 	printf -- '-- hubspot_sync %s to %s.\n' $(VERSION) $(NEXT) >sql/upgrade/hubspot_sync--$(VERSION)--$(NEXT).sql
 	sed -i '0,/^version = "$(VERSION)"/s//version = "$(NEXT)"/' Cargo.toml
 	$(CARGO) update --workspace --offline
+
+.PHONY: deb
+deb: ext ## Build the Debian packages of extension and relay into target/debian
+	$(CARGO) build --locked --release -p hubspot-relay
+	rm -rf $(TARGET)/debian
+	@relay/packaging/build-deb.sh $(TARGET)/release/hubspot-relay $(TARGET)/debian
+	@extension/packaging/build-deb.sh $(PACKAGE) $(PG_MAJOR) $(TARGET)/debian
 
 .PHONY: clean
 clean: ## Remove everything that was built

@@ -2,13 +2,17 @@
 
 use super::{armed, move_to};
 use anyhow::{Context as _, Result};
-use hubspot_sync_tests::cluster::{Cluster, StopMode};
+use hubspot_sync_tests::cluster::{Cluster, Options, StopMode};
 use hubspot_sync_tests::world::World;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_recovery_the_difference_is_found_and_settled_by_policy() -> Result<()> {
-    let primary = Cluster::start()?;
+    // The copy reads its log from the primary's folder: nothing of it is removed meanwhile.
+    let primary = Cluster::start_with(&Options {
+        settings: "wal_keep_size = '512MB'\n".to_owned(),
+        ..Options::default()
+    })?;
     let mut world = World::on(&primary, "recovered", |m| {
         m["company_name"]["conflict_resolution"] = json!("LATEST_WINS");
         m["legal_name"]["conflict_resolution"] = json!("MANUAL");

@@ -86,11 +86,8 @@ pgrx::extension_sql_file!(
     name = "answers",
     requires = ["privacy"]
 );
-pgrx::extension_sql_file!(
-    "../../sql/schema/83_history.sql",
-    name = "history",
-    requires = ["answers"]
-);
+pgrx::extension_sql_file!("../../sql/schema/81_plan.sql", name = "plan", requires = ["answers"]);
+pgrx::extension_sql_file!("../../sql/schema/83_history.sql", name = "history", requires = ["plan"]);
 // Refers to the figures over time.
 pgrx::extension_sql_file!(
     "../../sql/schema/84_monitoring.sql",

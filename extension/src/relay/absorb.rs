@@ -160,6 +160,8 @@ fn settle(changes: Vec<Change>) {
         if record.row_is_gone() || (record.status == "parked" && record.hubspot_id.is_none()) {
             came_back(record, clock, now);
         }
+        // A first load does not keep edits that somebody waits for.
+        record.background |= change.op == "F";
         let mapping = record.mapping.clone();
         if matches!(change.op.as_str(), "I" | "F") {
             know_all_fields(record, &mapping, change.at_us);

@@ -10,6 +10,7 @@
 //! | `book` | records in memory for the length of one call; reading and writing rows |
 //! | `relay` | the relay's functions |
 //! | `conflict` | what people decide |
+//! | `privacy` | forgetting records |
 //! | `convert` | values between the two sides' forms |
 //! | `spi`, `error` | the door to SQL, and errors |
 //!
@@ -23,12 +24,14 @@ mod convert;
 mod ddl;
 mod error;
 mod mapping;
+mod privacy;
 mod relay;
 mod spi;
 
 pgrx::pg_module_magic!();
 
-pgrx::extension_sql_file!("../../sql/schema/10_types.sql", name = "types", bootstrap);
+pgrx::extension_sql_file!("../../sql/schema/05_schema.sql", name = "schema", bootstrap);
+pgrx::extension_sql_file!("../../sql/schema/10_types.sql", name = "types", requires = ["schema"]);
 pgrx::extension_sql_file!(
     "../../sql/schema/20_mapping.sql",
     name = "mapping",
@@ -74,9 +77,14 @@ pgrx::extension_sql_file!(
     requires = ["views"]
 );
 pgrx::extension_sql_file!(
+    "../../sql/schema/76_privacy.sql",
+    name = "privacy",
+    requires = ["problems"]
+);
+pgrx::extension_sql_file!(
     "../../sql/schema/80_answers.sql",
     name = "answers",
-    requires = ["problems"]
+    requires = ["privacy"]
 );
 pgrx::extension_sql_file!(
     "../../sql/schema/83_history.sql",

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hubspot_relay::config::{DEFAULT_CONFIG_FILE, EXIT_CONFIG};
+use hubspot_relay::reconcile::command::Wanted;
 use hubspot_relay::telemetry::{self, LogFormat};
 use hubspot_relay::{Config, RelayError};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,55 @@ enum Command {
     Run(Settings),
     /// Look at database, token and mapped properties, print what is found, and exit with 1 if anything is wrong
     Check(Settings),
+    /// Compare every row and record of both sides now, set right what differs, and report it
+    ///
+    /// The work is shared with the relays that run, and done by this command itself where none runs. Interrupted, it is gone on with
+    /// by the next relay. Exit code 0: the comparison is finished, whatever it found.
+    Reconcile(Reconcile),
+    /// Bring one side's values over to the other: first loads, and fields that were mapped later
+    ///
+    /// Empty values wipe nothing, and what somebody waits for goes first. Interrupted, it is gone on with by the next relay;
+    /// hubspot.pause_reconciliation stops it where it stands.
+    Backfill(Backfill),
+}
+
+#[derive(Debug, clap::Args)]
+struct Backfill {
+    #[command(flatten)]
+    settings: Settings,
+    /// Which entity type
+    #[arg(long, value_name = "NAME")]
+    entity_type: String,
+    /// Whose values are brought over
+    #[arg(long, value_enum)]
+    direction: Direction,
+}
+
+/// Direction of a backfill.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Direction {
+    /// The rows' values go to HubSpot
+    WarpToHubspot,
+    /// HubSpot's values go into the rows
+    HubspotToWarp,
+}
+
+#[derive(Debug, clap::Args)]
+struct Reconcile {
+    #[command(flatten)]
+    settings: Settings,
+    /// Only this entity type [default: every enabled mapping]
+    #[arg(long, value_name = "NAME")]
+    entity_type: Option<String>,
+    /// Change nothing on either side, only report
+    #[arg(long)]
+    dry_run: bool,
+    /// Report an earlier run instead of making one
+    #[arg(long, value_name = "ID", conflicts_with_all = ["entity_type", "dry_run"])]
+    run: Option<i64>,
+    /// Write a report, may be given several times; the name's ending says the form: .html, .json or .csv. It holds customers' values
+    #[arg(long, value_name = "FILE")]
+    report: Vec<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +95,8 @@ fn main() -> ExitCode {
     let (run, settings) = match &cli.command {
         Command::Run(settings) => (true, settings),
         Command::Check(settings) => (false, settings),
+        Command::Reconcile(wanted) => (false, &wanted.settings),
+        Command::Backfill(wanted) => (false, &wanted.settings),
     };
     if let Err(error) = start_logging(cli.log_format, run) {
         eprintln!("hubspot-relay: {error:#}");
@@ -66,10 +118,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = if run {
-        runtime.block_on(serve(config))
-    } else {
-        runtime.block_on(check(&config))
+    let result = match cli.command {
+        Command::Run(_) => runtime.block_on(serve(config)),
+        Command::Check(_) => runtime.block_on(check(&config)),
+        Command::Reconcile(wanted) => runtime.block_on(compare(config, wanted.into())),
+        Command::Backfill(wanted) => runtime.block_on(compare(config, wanted.into())),
     };
     match result {
         Ok(code) => code,
@@ -110,6 +163,40 @@ async fn check(config: &Config) -> Result<ExitCode, RelayError> {
     }
     let ok = findings.iter().all(|finding| finding.ok);
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl From<Reconcile> for Wanted {
+    fn from(wanted: Reconcile) -> Self {
+        Self {
+            entity_type: wanted.entity_type,
+            dry_run: wanted.dry_run,
+            run: wanted.run,
+            reports: wanted.report,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Backfill> for Wanted {
+    fn from(wanted: Backfill) -> Self {
+        let direction = match wanted.direction {
+            Direction::WarpToHubspot => "WARP_TO_HUBSPOT",
+            Direction::HubspotToWarp => "HUBSPOT_TO_WARP",
+        };
+        Self {
+            entity_type: Some(wanted.entity_type),
+            backfill: Some(direction.to_owned()),
+            ..Self::default()
+        }
+    }
+}
+
+async fn compare(config: Config, wanted: Wanted) -> Result<ExitCode, RelayError> {
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone()));
+    let reports = hubspot_relay::reconcile::command::run(config, wanted, stop).await?;
+    println!("{}", hubspot_relay::report::summary(&reports));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Cancels `shutdown` at SIGTERM or SIGINT. A second signal ends the process at once.

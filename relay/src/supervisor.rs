@@ -25,6 +25,7 @@ use crate::hubspot::quota::Purpose;
 use crate::liveness::{Liveness, Part};
 use crate::metrics::Metrics;
 use crate::portal::{self, PortalId};
+use crate::secrets::Watch;
 use crate::status::Status;
 use crate::telemetry::event;
 use crate::{alerts, deliver, ingest, lend, reconcile, web};
@@ -179,8 +180,13 @@ impl Relay {
                 stop.clone(),
             ),
         );
+        let gate = Gate::new(self.client.clone(), self.config.retry.clone(), status.clone());
+        let secrets = Arc::new(web::webhook::Secrets::new(&self.config.webhook));
+        let watch = Watch::new(&self.config, self.client.clone(), gate.clone(), Arc::clone(&secrets));
+        parts.spawn("secrets", watch.run(stop.clone()));
         let intake = web::webhook::Intake::new(
             &self.config.webhook,
+            secrets,
             self.db.clone(),
             self.metrics.clone(),
             Arc::clone(&wake_apply),
@@ -200,7 +206,7 @@ impl Relay {
         let context = Arc::new(deliver::Context {
             relay_id: self.relay_id.clone(),
             db: self.db.clone(),
-            gate: Gate::new(self.client.clone(), self.config.retry.clone(), status.clone()),
+            gate,
             client: self.client.clone(),
             retry: self.config.retry.clone(),
             cache_ttl: self.config.cache.ttl,
@@ -215,7 +221,10 @@ impl Relay {
             client: self.client.with_purpose(Purpose::Reconcile),
             ..context.as_ref().clone()
         };
-        let mut comparison = tokio::spawn(reconcile::run(Arc::new(comparing)));
+        let comparing = Arc::new(comparing);
+        let schedule = reconcile::schedule::Schedule::new(&self.config);
+        parts.spawn("schedule", reconcile::schedule::run(schedule, Arc::clone(&comparing)));
+        let mut comparison = tokio::spawn(reconcile::run(comparing));
         let mut delivery = tokio::spawn(deliver::run(context, listener, wake_deliver));
 
         let result = tokio::select! {
@@ -237,19 +246,6 @@ impl Relay {
     }
 
     fn warn_of_ignored(&self) {
-        let schedule = &self.config.schedule;
-        let set = [
-            ("schedule.incremental", schedule.incremental.is_some()),
-            ("schedule.reconcile", schedule.reconcile.is_some()),
-            ("schedule.time_zone", schedule.time_zone.is_some()),
-        ];
-        for (key, _) in set.iter().filter(|(_, set)| *set) {
-            tracing::warn!(
-                event = event::CONFIG_IGNORED,
-                key,
-                "this version runs no schedule: the key has no effect"
-            );
-        }
         if self.config.hubspot.app_id.is_none() {
             tracing::warn!(
                 event = event::CONFIG_IGNORED,

@@ -108,6 +108,17 @@ test-packages: deb ## Install, start, upgrade and purge both packages in a clean
 test-docs: ## Every SQL block and command of the documentation (after make ext)
 	@$(SUITE) docs $(CARGO) test --locked -p hubspot_sync_tests --test documentation
 
+# PostgreSQL's own test programs, beside its makefiles.
+PG_TESTS = $(dir $(shell $(PG_CONFIG) --pgxs))../test
+
+.PHONY: installcheck
+installcheck: ## Regression suite and isolation tests on the running server of PG_CONFIG (after make install; PGHOST, PGPORT, PGUSER)
+	mkdir -p $(TARGET)/installcheck
+	cd $(TARGET)/installcheck && $(PG_TESTS)/regress/pg_regress --bindir=$$($(PG_CONFIG) --bindir) --load-extension=hubspot_sync \
+	  --dbname=hubspot_sync_regress --inputdir=$(CURDIR)/tests/regress --outputdir=. --schedule=$(CURDIR)/tests/regress/schedule
+	cd $(TARGET)/installcheck && $(PG_TESTS)/isolation/pg_isolation_regress --bindir=$$($(PG_CONFIG) --bindir) --load-extension=hubspot_sync \
+	  --dbname=hubspot_sync_isolation --inputdir=$(CURDIR)/tests/isolation --outputdir=. --schedule=$(CURDIR)/tests/isolation/schedule
+
 .PHONY: model
 model: ## Search the field machine's larger worlds exhaustively (minutes; the small ones are in make test)
 	$(CARGO) test --locked --release -p hubspot_sync_tests --test model -- --include-ignored --nocapture
@@ -125,6 +136,10 @@ bench: ## Run every benchmark; figures into target/bench/capture.json (after mak
 .PHONY: bench-capture
 bench-capture: ## What capture costs an application's writes, beside the alternatives (after make ext)
 	$(BENCH) --only rows --only unmapped $(BENCH_ARGS)
+
+.PHONY: bench-relay
+bench-relay: ## What the relay does: calls, limit, latency, throughput; into target/bench/relay.json (after make ext)
+	$(CARGO) run --locked --profile measure -p hubspot_sync_tests --bin hubspot-bench -- --only relay $(BENCH_ARGS)
 
 .PHONY: demo
 demo: setup ext ## Play the customer mapping in both directions against the simulator

@@ -28,16 +28,22 @@ mod spi;
 
 pgrx::pg_module_magic!();
 
-pgrx::extension_sql_file!("../../sql/schema/10_types.sql", name = "types", bootstrap);
+pgrx::extension_sql_file!("../../sql/schema/05_schema.sql", name = "schema", bootstrap);
+pgrx::extension_sql_file!("../../sql/schema/10_types.sql", name = "types", requires = ["schema"]);
 pgrx::extension_sql_file!(
     "../../sql/schema/20_mapping.sql",
     name = "mapping",
     requires = ["types"]
 );
 pgrx::extension_sql_file!(
+    "../../sql/schema/25_capture.sql",
+    name = "capture",
+    requires = ["mapping"]
+);
+pgrx::extension_sql_file!(
     "../../sql/schema/30_records.sql",
     name = "records",
-    requires = ["mapping"]
+    requires = ["capture"]
 );
 pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["records"]);
 pgrx::extension_sql_file!("../../sql/schema/46_quota.sql", name = "quota", requires = ["log"]);
@@ -49,9 +55,14 @@ pgrx::extension_sql_file!(
 pgrx::extension_sql_file!("../../sql/schema/55_ddl.sql", name = "ddl", requires = ["binding"]);
 pgrx::extension_sql_file!("../../sql/schema/60_relay.sql", name = "relay", requires = ["ddl"]);
 pgrx::extension_sql_file!(
+    "../../sql/schema/62_give_back.sql",
+    name = "give_back",
+    requires = ["relay"]
+);
+pgrx::extension_sql_file!(
     "../../sql/schema/65_reconcile.sql",
     name = "reconcile",
-    requires = ["relay"]
+    requires = ["give_back"]
 );
 pgrx::extension_sql_file!(
     "../../sql/schema/70_views.sql",

@@ -25,6 +25,7 @@ pub mod metrics;
 mod portal;
 mod reconcile;
 pub mod retry;
+mod secrets;
 pub mod status;
 pub mod supervisor;
 mod systemd;

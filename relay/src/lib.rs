@@ -26,6 +26,7 @@ mod portal;
 pub mod reconcile;
 pub mod report;
 pub mod retry;
+mod schema;
 mod secrets;
 pub mod status;
 pub mod supervisor;

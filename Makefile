@@ -154,6 +154,10 @@ bench-capture: ## What capture costs an application's writes, beside the alterna
 bench-relay: ## What the relay does: calls, limit, latency, throughput; into target/bench/relay.json (after make ext)
 	$(CARGO) run --locked --profile measure -p hubspot_sync_tests --bin hubspot-bench -- --only relay $(BENCH_ARGS)
 
+.PHONY: bench-reconcile
+bench-reconcile: ## What comparing both sides costs: records per second, memory; into target/bench/relay.json (after make ext)
+	$(CARGO) run --locked --profile measure -p hubspot_sync_tests --bin hubspot-bench -- --only reconcile $(BENCH_ARGS)
+
 .PHONY: demo
 demo: setup ext ## Play the customer mapping in both directions against the simulator
 	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-demo

@@ -1,4 +1,5 @@
-//! What capture costs and what the relay does: `make bench`, `make bench-capture`, `make bench-relay`.
+//! What capture costs and what the relay does: `make bench`, `make bench-capture`, `make bench-relay`,
+//! `make bench-reconcile`.
 //!
 //! Every section prints one table and notes its figures by name. Runs of the compared ways take turns, and a ratio is the
 //! median of the rounds' own ratios, so that what else the machine does cancels out. Nothing here is an assertion about
@@ -10,11 +11,12 @@
 //! | [`fixture`] | the database: customers, once for each way of capturing |
 //! | [`pgbench`] | the load generator |
 //! | [`stats`], [`figures`] | medians, ratios, tables, the JSON file |
-//! | [`rows`], [`unmapped`], [`relay`] | the sections |
+//! | [`rows`], [`unmapped`], [`relay`], [`reconcile`] | the sections |
 
 pub mod figures;
 pub mod fixture;
 pub mod pgbench;
+pub mod reconcile;
 pub mod relay;
 pub mod rows;
 pub mod server;
@@ -29,7 +31,7 @@ use figures::Figures;
 use server::{Choice, Server};
 
 /// The sections in the order in which they run.
-pub const SECTIONS: [&str; 3] = ["rows", "unmapped", "relay"];
+pub const SECTIONS: [&str; 4] = ["rows", "unmapped", "relay", "reconcile"];
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -92,6 +94,10 @@ pub async fn run(settings: Settings) -> Result<()> {
             "rows" => rows::run(&mut bench).await?,
             "unmapped" => unmapped::run(&mut bench).await?,
             // Writes its figures itself: they have a file of their own.
+            "reconcile" => {
+                reconcile::run(&bench).await?;
+                continue;
+            }
             "relay" => {
                 relay::run(&bench).await?;
                 continue;

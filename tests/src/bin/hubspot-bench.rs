@@ -36,6 +36,9 @@ struct Arguments {
     /// Connect over TCP instead of the Unix socket.
     #[arg(long)]
     tcp: bool,
+    /// Only run a relay with this settings file: the measured process of the section reconcile.
+    #[arg(long, hide = true)]
+    relay: Option<PathBuf>,
     /// Where the figures go; those of other sections that are in there stay.
     #[arg(long, default_value_os_t = figures::default_path())]
     out: PathBuf,
@@ -44,6 +47,9 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let given = Arguments::parse();
+    if let Some(settings) = &given.relay {
+        return bench::reconcile::relay(settings).await;
+    }
     let (seconds, rounds) = if given.quick {
         (2, 3)
     } else {

@@ -22,6 +22,7 @@ pub mod liveness;
 pub mod metrics;
 mod portal;
 mod reconcile;
+mod refused;
 pub mod retry;
 mod secrets;
 pub mod status;

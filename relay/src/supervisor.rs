@@ -28,7 +28,7 @@ use crate::portal::{self, PortalId};
 use crate::secrets::Watch;
 use crate::status::Status;
 use crate::telemetry::event;
-use crate::{alerts, deliver, ingest, lend, reconcile, web};
+use crate::{alerts, deliver, ingest, lend, reconcile, refused, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -183,6 +183,16 @@ impl Relay {
         let gate = Gate::new(self.client.clone(), self.config.retry.clone(), status.clone());
         let secrets = Arc::new(web::webhook::Secrets::new(&self.config.webhook));
         let watch = Watch::new(&self.config, self.client.clone(), gate.clone(), Arc::clone(&secrets));
+        parts.spawn(
+            "refusals",
+            refused::run(
+                self.db.clone(),
+                self.client.clone(),
+                status.clone(),
+                self.config.cache.ttl,
+                stop.clone(),
+            ),
+        );
         parts.spawn("secrets", watch.run(stop.clone()));
         let intake = web::webhook::Intake::new(
             &self.config.webhook,

@@ -13,6 +13,7 @@ pub mod lifecycle;
 mod maintain;
 mod receive;
 mod reconcile;
+mod refusals;
 
 use absorb::absorb;
 
@@ -116,6 +117,18 @@ fn relay_apply(max_events: i32) -> JsonB {
 fn relay_reconcile(relay_id: &str, done: Option<JsonB>, lease_ms: i32) -> Option<JsonB> {
     let answer = reconcile::reconcile(relay_id, done.as_ref().map(|d| &d.0), lease_ms);
     (!answer.is_null()).then_some(JsonB(answer))
+}
+
+#[pg_extern(name = "relay_refusals", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_refusals() -> JsonB {
+    JsonB(refusals::refusals())
+}
+
+#[pg_extern(name = "relay_retry", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_retry(ids: JsonB) -> i64 {
+    crate::conflict::retry(Some(&parse::<Vec<i64>>("ids", &ids.0)))
 }
 
 /// Takes over every captured change; gives their number.

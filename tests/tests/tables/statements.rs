@@ -315,6 +315,12 @@ async fn a_logical_subscriber() -> Result<()> {
         .await
         .context("detaching the subscription")?;
     sql.batch_execute("DROP SUBSCRIPTION sub").await?;
-    assert_eq!(seen, expected, "{:?} {:?}", texts(&sql, "SELECT to_jsonb(c)::text FROM hubspot.capture c").await?, texts(&sql, "SELECT to_jsonb(c)::text FROM p c").await?);
+    assert_eq!(
+        seen,
+        expected,
+        "{:?} {:?}",
+        texts(&sql, "SELECT to_jsonb(c)::text FROM hubspot.capture c").await?,
+        texts(&sql, "SELECT to_jsonb(c)::text FROM p c").await?
+    );
     Ok(())
 }

@@ -140,6 +140,10 @@ model: ## Search the field machine's larger worlds exhaustively (minutes; the sm
 soak: ## Edit both sides under faults for three minutes and check every field (after make ext)
 	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-soak -- --seconds 24
 
+.PHONY: chaos
+chaos: ## Two relays, a database that crashes, every fault: about five minutes, then every field is checked (after make ext)
+	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-soak -- --chaos --seconds 35 $(CHAOS_ARGS)
+
 BENCH := $(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-bench --
 
 .PHONY: bench

@@ -24,6 +24,7 @@ pub mod liveness;
 pub mod metrics;
 mod portal;
 pub mod reconcile;
+mod refused;
 pub mod report;
 pub mod retry;
 mod schema;

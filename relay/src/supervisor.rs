@@ -28,7 +28,7 @@ use crate::portal::{self, PortalId};
 use crate::secrets::Watch;
 use crate::status::Status;
 use crate::telemetry::event;
-use crate::{alerts, definitions, deliver, ingest, lend, reconcile, systemd, web};
+use crate::{alerts, definitions, deliver, ingest, lend, reconcile, refused, systemd, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -191,6 +191,16 @@ impl Relay {
         let gate = Gate::new(self.client.clone(), self.config.retry.clone(), status.clone());
         let secrets = Arc::new(web::webhook::Secrets::new(&self.config.webhook));
         let watch = Watch::new(&self.config, self.client.clone(), gate.clone(), Arc::clone(&secrets));
+        parts.spawn(
+            "refusals",
+            refused::run(
+                self.db.clone(),
+                self.client.clone(),
+                status.clone(),
+                self.config.cache.ttl,
+                stop.clone(),
+            ),
+        );
         parts.spawn("secrets", watch.run(stop.clone()));
         let intake = web::webhook::Intake::new(
             &self.config.webhook,

@@ -58,6 +58,8 @@ COMMENT ON FUNCTION hubspot.relay_claim(text, integer, integer, integer) IS 'Pri
 COMMENT ON FUNCTION hubspot.relay_decide(text, jsonb) IS 'Private: decides what to send after HubSpot was read, and records it as in flight.';
 COMMENT ON FUNCTION hubspot.relay_complete(text, jsonb) IS 'Private: takes HubSpot''s answers to writes.';
 COMMENT ON FUNCTION hubspot.relay_release(text) IS 'Private: gives back claims whose write was not started, and reconciliation runs.';
+COMMENT ON FUNCTION hubspot.relay_refusals() IS 'Private: values that HubSpot refused and still waits for, in its own form, for the relay to look whether the property or option is there now.';
+COMMENT ON FUNCTION hubspot.relay_retry(jsonb) IS 'Private: tries these failed syncs again; gives how many of them were still open.';
 COMMENT ON FUNCTION hubspot.relay_receive(jsonb) IS 'Private: stores webhook events, each once.';
 COMMENT ON FUNCTION hubspot.relay_apply(integer) IS 'Private: applies stored webhook events.';
 COMMENT ON FUNCTION hubspot.relay_awake() IS 'Private: takes the session lock that tells committers that no notification is needed.';
@@ -76,7 +78,7 @@ DECLARE
   f regprocedure;
 BEGIN
   FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hubspot'::regnamespace AND p.proname IN ('relay_claim', 'relay_decide',
-      'relay_complete', 'relay_apply', 'relay_reconcile', 'relay_write_ids', 'relay_look_again', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed', 'forget') LOOP
+      'relay_complete', 'relay_apply', 'relay_reconcile', 'relay_write_ids', 'relay_look_again', 'relay_refusals', 'relay_retry', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed', 'forget') LOOP
     EXECUTE format('ALTER FUNCTION %s SET extra_float_digits = 1', f);
   END LOOP;
 END

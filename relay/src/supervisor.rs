@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::portal::{self, PortalId};
 use crate::status::Status;
 use crate::telemetry::event;
-use crate::{alerts, deliver, ingest, lend, reconcile, web};
+use crate::{admin, alerts, deliver, ingest, lend, reconcile, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -59,6 +59,8 @@ pub struct Relay {
     private: TcpListener,
     webhook_address: SocketAddr,
     admin_address: SocketAddr,
+    /// The admin page's routes.
+    page: axum::Router,
 }
 
 impl Relay {
@@ -73,6 +75,7 @@ impl Relay {
         let (public, webhook_address) = listen("webhook.listen", config.webhook.listen).await?;
         let (private, admin_address) = listen("admin.listen", config.admin.listen).await?;
         let relay_id = relay_id();
+        let page = admin::router(&config)?;
         Ok(Self {
             config,
             relay_id,
@@ -83,6 +86,7 @@ impl Relay {
             private,
             webhook_address,
             admin_address,
+            page,
         })
     }
 
@@ -195,7 +199,10 @@ impl Relay {
             self.metrics.clone(),
             FigureSource::new(self.db.clone()),
         );
-        parts.spawn("admin listener", serve(self.private, health, stop.clone()));
+        parts.spawn(
+            "admin listener",
+            serve(self.private, health.merge(self.page), stop.clone()),
+        );
 
         let context = Arc::new(deliver::Context {
             relay_id: self.relay_id.clone(),

@@ -4,5 +4,6 @@ pub mod contract;
 pub mod error;
 pub mod listener;
 pub mod monitoring;
+pub mod page;
 pub mod pool;
 pub mod reconcile;

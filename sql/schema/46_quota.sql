@@ -88,7 +88,8 @@ SELECT here::date AS day, calls_per_day, own + others AS used, others AS used_el
   (SELECT coalesce(sum(calls), 0) FROM hubspot.quota_usage u WHERE u.day = here::date AND u.purpose = 'live')::bigint AS live,
   (SELECT coalesce(sum(calls), 0) FROM hubspot.quota_usage u WHERE u.day = here::date AND u.purpose = 'backfill')::bigint AS backfill,
   (SELECT coalesce(sum(calls), 0) FROM hubspot.quota_usage u WHERE u.day = here::date AND u.purpose = 'reconcile')::bigint AS reconcile,
-  greatest(calls_per_day - own - others, 0) AS calls_left,
+  -- Null where no limit is known: greatest() alone would make that 0.
+  CASE WHEN calls_per_day IS NOT NULL THEN greatest(calls_per_day - own - others, 0) END AS calls_left,
   own + others + (recent / (1 + extract(minute FROM here)::numeric / 60)
     * (24 - extract(hour FROM here)::numeric - extract(minute FROM here)::numeric / 60))::bigint AS forecast
 FROM today;
@@ -174,8 +175,8 @@ BEGIN
       INTO unmet, due, pool FROM hubspot.quota_holder h WHERE h.budget = kind;
     -- pool: slots nobody holds, cooling ones included.
     target := least(total, greatest(due, told - greatest(0, unmet - greatest(pool, 0)), 0));
-    -- A little more than it needs, when nobody waits for it.
-    needed := CASE WHEN unmet > 0 THEN due ELSE due + greatest(4, total / 10) END;
+    -- A little more than it needs, when nobody waits for it; nothing to one that needs none, because it gives back or goes.
+    needed := CASE WHEN unmet > 0 OR due = 0 THEN due ELSE due + greatest(4, total / 10) END;
     take := greatest(0, least(needed - told, pool));
     SELECT pool - coalesce(sum(k.slots), 0) INTO ready FROM hubspot.quota_cooling k WHERE k.budget = kind;
     n := greatest(0, least(take, ready));

@@ -80,7 +80,7 @@ DECLARE
 BEGIN
   EXECUTE format('SELECT count(*) FROM (SELECT 1 FROM hubspot.conflicts x WHERE %s LIMIT 100001) n', hubspot.page_condition(filter)) INTO total;
   RETURN jsonb_build_object('total', total,
-    'rows', hubspot.page_conflict_rows(hubspot.page_condition(filter) || coalesce(format(' AND x.id < %s', before), ''), max_rows));
+    'rows', hubspot.page_conflict_rows(hubspot.page_condition(filter) || coalesce(' AND x.id < ' || before, ''), max_rows));
 END
 $$;
 COMMENT ON FUNCTION hubspot.page_conflicts(jsonb, bigint, int) IS 'Private: conflicts that match a filter (status open or closed, entity_type, entity_key, field, kind, strategy), newest first, below an id. total: how many match, 100001 for more than 100,000.';
@@ -122,7 +122,7 @@ BEGIN
       'rows', (SELECT coalesce(jsonb_agg(to_jsonb(f) || jsonb_build_object('hubspot_id', l.hubspot_id, 'enum_values', m.enum_values) ORDER BY f.id DESC), '[]')
         FROM (SELECT * FROM hubspot.failed_syncs x WHERE %1$s %2$s ORDER BY x.id DESC LIMIT %3$s) f
         LEFT JOIN hubspot.link l ON l.id = f.link_id LEFT JOIN hubspot.field_mapping m ON m.id = f.field_id))$q$,
-    condition, coalesce(format('AND x.id < %s', before), ''), max_rows) INTO answer;
+    condition, coalesce('AND x.id < ' || before, ''), max_rows) INTO answer;
   RETURN answer;
 END
 $$;
@@ -143,7 +143,7 @@ BEGIN
         CASE WHEN entity_type <> '' THEN format('WHERE m.entity_type = %L', entity_type) ELSE '' END, search)
       WHEN entity_type <> '' THEN format('x.mapping_id = (SELECT m.id FROM hubspot.object_mapping m WHERE m.entity_type = %L)', entity_type)
       ELSE 'true' END,
-    coalesce(format('AND x.id < %s', before), ''), max_rows) INTO answer;
+    coalesce('AND x.id < ' || before, ''), max_rows) INTO answer;
   RETURN answer;
 END
 $$;
@@ -177,11 +177,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT jsonb_build_object(
     'mappings', (SELECT coalesce(jsonb_agg(to_jsonb(m) - 'mapping' || jsonb_build_object('source_table', m.source_table::text,
         'records', (SELECT count(*) FROM (SELECT 1 FROM hubspot.link l WHERE l.mapping_id = m.id LIMIT 100001) n),
-        'fields', (SELECT coalesce(jsonb_agg(to_jsonb(f) ORDER BY f.id), '[]') FROM hubspot.field_mapping f WHERE f.mapping_id = m.id AND f.active)) ORDER BY m.entity_type), '[]')
+        'fields', (SELECT coalesce(jsonb_agg(to_jsonb(f) ORDER BY f.id), '[]') FROM hubspot.field_mapping f WHERE f.mapping_id = m.id AND f.active),
+        'findings', (SELECT coalesce(jsonb_agg(to_jsonb(c)), '[]') FROM hubspot.check_mapping(m.entity_type) c)) ORDER BY m.entity_type), '[]')
       FROM hubspot.object_mapping m),
-    'problems', (SELECT coalesce(jsonb_agg(to_jsonb(p)), '[]') FROM hubspot.mapping_problems p))
+    'problems', (SELECT coalesce(jsonb_agg(to_jsonb(p)), '[]') FROM hubspot.mapping_problems p WHERE p.entity_type IS NULL))
 $$;
-COMMENT ON FUNCTION hubspot.page_mappings() IS 'Private: the mappings, their fields, and what hubspot.mapping_problems says.';
+COMMENT ON FUNCTION hubspot.page_mappings() IS 'Private: the mappings, their fields, what hubspot.check_mapping says of each, and what hubspot.mapping_problems says of all.';
 
 CREATE FUNCTION hubspot.page_runs(before bigint, max_rows int) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -12,7 +12,7 @@ use super::form::Fields;
 use super::session::Signed;
 use super::view::{self, Frame, Message};
 use crate::db::error::DbError;
-use crate::db::page::{Action, Finding, MappedField, MappingLine, Mappings, Problem, Run};
+use crate::db::page::{Action, Finding, MappedField, MappingLine, Mappings, Run};
 
 /// Rows on a page.
 const ROWS: i32 = 50;
@@ -22,17 +22,6 @@ const ROWS: i32 = 50;
 struct MappingsScreen {
     frame: Frame,
     data: Mappings,
-}
-
-impl MappingsScreen {
-    /// What is wrong with a mapping, or with all of them.
-    fn problems(&self, of: Option<&str>) -> Vec<&Problem> {
-        self.data
-            .problems
-            .iter()
-            .filter(|p| p.entity_type.as_deref() == of)
-            .collect()
-    }
 }
 
 impl MappingLine {

@@ -13,18 +13,16 @@ const SHORTEST_ADMIN_TOKEN: usize = 16;
 /// A claim lasts this long, so a request must be answered well within it.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// Shortest time between two runs: more often than HubSpot's index changes is of no use.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Config {
     /// Checks everything and reads the secrets that stand in files.
     pub(super) fn validate(&mut self) -> Result<(), ConfigError> {
         self.check_database()?;
         self.check_hubspot()?;
         self.check_webhook()?;
-        if self.poll.mode != PollMode::Off {
-            return Err(ConfigError::new(
-                "poll.mode",
-                "this version has no polling; expected \"off\"",
-            ));
-        }
+        self.check_times()?;
         either(
             "admin.token",
             self.admin.token.is_some(),
@@ -59,6 +57,38 @@ impl Config {
         Ok(())
     }
 
+    fn check_times(&self) -> Result<(), ConfigError> {
+        if self.poll.mode == PollMode::Journal {
+            return Err(ConfigError::new(
+                "poll.mode",
+                "this version cannot read HubSpot's webhooks journal; expected \"off\" or \"search\"",
+            ));
+        }
+        if self.poll.interval < SHORTEST_INTERVAL {
+            return Err(ConfigError::new("poll.interval", "expected at least 1s"));
+        }
+        let schedule = &self.schedule;
+        if !schedule.incremental.is_zero() && schedule.incremental < SHORTEST_INTERVAL {
+            return Err(ConfigError::new(
+                "schedule.incremental",
+                "expected at least 1s, or 0s for no incremental runs",
+            ));
+        }
+        if schedule.reconcile != "off" && crate::reconcile::schedule::cron(&schedule.reconcile).is_none() {
+            return Err(ConfigError::new(
+                "schedule.reconcile",
+                "expected a cron expression such as \"0 2 * * *\", or \"off\"",
+            ));
+        }
+        if jiff::tz::TimeZone::get(&schedule.time_zone).is_err() {
+            return Err(ConfigError::new(
+                "schedule.time_zone",
+                "expected the name of a time zone such as Europe/Zurich or UTC",
+            ));
+        }
+        Ok(())
+    }
+
     fn check_database(&self) -> Result<(), ConfigError> {
         if self.database.pool_size == 0 {
             return Err(ConfigError::new("database.pool_size", "expected at least 1"));
@@ -69,34 +99,50 @@ impl Config {
 
     fn check_hubspot(&mut self) -> Result<(), ConfigError> {
         let hubspot = &mut self.hubspot;
-        for (key, present) in [
+        let token_file = hubspot.access_token_file.clone();
+        for (key, plain, file) in [
+            ("hubspot.access_token", &mut hubspot.access_token, &token_file),
+            (
+                "hubspot.client_secret",
+                &mut hubspot.client_secret,
+                &hubspot.client_secret_file,
+            ),
+            (
+                "hubspot.refresh_token",
+                &mut hubspot.refresh_token,
+                &hubspot.refresh_token_file,
+            ),
+        ] {
+            either(key, plain.is_some(), file.is_some())?;
+            if let Some(file) = file {
+                *plain = Some(read_secret(&format!("{key}_file"), file)?);
+            }
+            if plain.as_ref().is_some_and(|secret| !is_header_safe(secret)) {
+                return Err(ConfigError::new(key, "expected a token without blanks"));
+            }
+        }
+        let oauth = [
             ("hubspot.client_id", hubspot.client_id.is_some()),
             ("hubspot.client_secret", hubspot.client_secret.is_some()),
             ("hubspot.refresh_token", hubspot.refresh_token.is_some()),
-        ] {
-            if present {
-                let problem =
-                    "this version has no OAuth; set hubspot.access_token or hubspot.access_token_file instead";
-                return Err(ConfigError::new(key, problem));
-            }
-        }
-        let file = hubspot.access_token_file.clone();
-        either("hubspot.access_token", hubspot.access_token.is_some(), file.is_some())?;
-        if let Some(file) = &file {
-            hubspot.access_token = Some(read_secret("hubspot.access_token_file", file)?);
-        }
-        match &hubspot.access_token {
-            Some(token) if is_header_safe(token) => {}
-            Some(_) => {
+        ];
+        match (hubspot.access_token.is_some(), oauth.iter().any(|(_, set)| *set)) {
+            (true, true) => {
                 return Err(ConfigError::new(
                     "hubspot.access_token",
-                    "expected a token without blanks",
+                    "set either an access token, or hubspot.client_id, client_secret and refresh_token for OAuth",
                 ));
             }
-            None => {
+            (false, true) => {
+                if let Some((key, _)) = oauth.iter().find(|(_, set)| !set) {
+                    return Err(ConfigError::new(*key, "is required for OAuth, beside the other two"));
+                }
+            }
+            (true, false) => {}
+            (false, false) => {
                 return Err(ConfigError::new(
                     "hubspot.access_token",
-                    "this or hubspot.access_token_file is required",
+                    "this, hubspot.access_token_file, or hubspot.client_id, client_secret and refresh_token are required",
                 ));
             }
         }

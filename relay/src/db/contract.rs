@@ -132,6 +132,17 @@ pub struct Claimed {
     pub next_due_ms: Option<i64>,
 }
 
+/// A claim that is given back.
+#[derive(Debug, Clone, Serialize)]
+pub struct GivenBack {
+    /// The claim's record.
+    pub claim: String,
+    /// The claim's fence.
+    pub token: i64,
+    /// When it falls due again, in milliseconds.
+    pub delay_ms: u64,
+}
+
 /// What HubSpot holds of one record.
 #[derive(Debug, Clone, Serialize)]
 pub struct Observation {
@@ -465,6 +476,14 @@ impl Db {
             .map(|value| count(&value))
     }
 
+    /// Gives back claims that cannot be gone on with; returns how many still held.
+    pub async fn give_back(&self, relay_id: &str, claims: &[GivenBack], spent: bool) -> Result<i64, DbError> {
+        let sql = "select to_jsonb(hubspot.relay_give_back($1::text, $2::jsonb, $3::boolean))";
+        self.call::<Value>("relay_give_back", sql, &[&relay_id, &Json(storable(claims)?), &spent])
+            .await
+            .map(|value| count(&value))
+    }
+
     /// Stores webhook events; returns how many were new. When this returns, they are committed.
     pub async fn receive(&self, events: &Value) -> Result<i64, DbError> {
         let sql = "select to_jsonb(hubspot.relay_receive($1::jsonb))";
@@ -483,8 +502,11 @@ impl Db {
         .await
     }
 
-    /// Housekeeping.
+    /// Housekeeping: gives the space of captured changes back, in a transaction of its own, then the rest.
     pub async fn maintain(&self) -> Result<Maintained, DbError> {
+        let _freed: i64 = self
+            .call("relay_reclaim", "select to_jsonb(hubspot.relay_reclaim())", &[])
+            .await?;
         self.call("relay_maintain", "select to_jsonb(hubspot.relay_maintain())", &[])
             .await
     }
@@ -514,7 +536,7 @@ impl Db {
         Ok(())
     }
 
-    pub(super) async fn call<T: DeserializeOwned>(
+    pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         function: &'static str,
         sql: &str,

@@ -7,3 +7,4 @@ pub mod monitoring;
 pub mod page;
 pub mod pool;
 pub mod reconcile;
+pub(crate) mod tls;

@@ -421,7 +421,7 @@ pub struct LogLine {
 pub struct Mappings {
     /// The mappings.
     pub mappings: Vec<MappingLine>,
-    /// What is wrong.
+    /// What is wrong for all of them.
     pub problems: Vec<Problem>,
 }
 
@@ -452,6 +452,21 @@ pub struct MappingLine {
     pub records: i64,
     /// Its fields.
     pub fields: Vec<MappedField>,
+    /// What `hubspot.check_mapping` says, worst first.
+    pub findings: Vec<Lint>,
+}
+
+/// A finding of `hubspot.check_mapping`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Lint {
+    /// `error`, `warning` or `note`.
+    pub severity: String,
+    /// The field; none: the mapping.
+    pub field: Option<String>,
+    /// What was seen.
+    pub finding: String,
+    /// What to do.
+    pub mend: String,
 }
 
 /// A mapped field.
@@ -481,13 +496,9 @@ pub struct MappedField {
     pub description: Option<String>,
 }
 
-/// Something that is wrong with a mapping.
+/// Something that is wrong with all mappings.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Problem {
-    /// The mapping; none: all.
-    pub entity_type: Option<String>,
-    /// The field; none: all.
-    pub field: Option<String>,
     /// What.
     pub problem: String,
     /// What was seen, and the mend.

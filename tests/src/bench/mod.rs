@@ -1,4 +1,4 @@
-//! What capture costs: `make bench`, `make bench-capture`.
+//! What capture costs and what the relay does: `make bench`, `make bench-capture`, `make bench-relay`.
 //!
 //! Every section prints one table and notes its figures by name. Runs of the compared ways take turns, and a ratio is the
 //! median of the rounds' own ratios, so that what else the machine does cancels out. Nothing here is an assertion about
@@ -10,11 +10,12 @@
 //! | [`fixture`] | the database: customers, once for each way of capturing |
 //! | [`pgbench`] | the load generator |
 //! | [`stats`], [`figures`] | medians, ratios, tables, the JSON file |
-//! | [`rows`], [`unmapped`] | the sections |
+//! | [`rows`], [`unmapped`], [`relay`] | the sections |
 
 pub mod figures;
 pub mod fixture;
 pub mod pgbench;
+pub mod relay;
 pub mod rows;
 pub mod server;
 pub mod stats;
@@ -28,7 +29,7 @@ use figures::Figures;
 use server::{Choice, Server};
 
 /// The sections in the order in which they run.
-pub const SECTIONS: [&str; 2] = ["rows", "unmapped"];
+pub const SECTIONS: [&str; 3] = ["rows", "unmapped", "relay"];
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -90,6 +91,11 @@ pub async fn run(settings: Settings) -> Result<()> {
         match section.as_str() {
             "rows" => rows::run(&mut bench).await?,
             "unmapped" => unmapped::run(&mut bench).await?,
+            // Writes its figures itself: they have a file of their own.
+            "relay" => {
+                relay::run(&bench).await?;
+                continue;
+            }
             other => anyhow::bail!("there is no section {other}; there are {}", SECTIONS.join(", ")),
         }
         bench.figures.merge_into(&bench.settings.out)?;

@@ -94,4 +94,10 @@ pgrx::extension_sql_file!(
     name = "monitoring",
     requires = ["history"]
 );
+pgrx::extension_sql_file!("../../sql/schema/85_page.sql", name = "page", requires = ["history"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/86_page_decisions.sql",
+    name = "page_decisions",
+    requires = ["page"]
+);
 pgrx::extension_sql_file!("../../sql/schema/90_grants.sql", name = "grants", finalize);

@@ -111,7 +111,7 @@ bench: ## Run every benchmark; figures into target/bench/capture.json (after mak
 
 .PHONY: bench-capture
 bench-capture: ## What capture costs an application's writes, beside the alternatives (after make ext)
-	$(BENCH) --only rows --only unmapped $(BENCH_ARGS)
+	$(BENCH) --only rows --only unmapped --only bulk --only committers --only wakeup $(BENCH_ARGS)
 
 .PHONY: demo
 demo: setup ext ## Play the customer mapping in both directions against the simulator

@@ -95,6 +95,10 @@ test-relay: ## Tests of the relay (no PostgreSQL)
 test-e2e: ## End-to-end tests with PostgreSQL and the simulator (after make ext)
 	@$(SUITE) e2e $(CARGO) test --locked -p hubspot_sync_tests
 
+.PHONY: test-alerts
+test-alerts: ## Metrics, alert rules, dashboard and runbook against a relay that runs (after make ext)
+	@$(SUITE) alerts $(CARGO) test --locked -p hubspot_sync_tests --test monitoring
+
 .PHONY: model
 model: ## Search the field machine's larger worlds exhaustively (minutes; the small ones are in make test)
 	$(CARGO) test --locked --release -p hubspot_sync_tests --test model -- --include-ignored --nocapture

@@ -48,7 +48,16 @@ pgrx::extension_sql_file!(
 );
 pgrx::extension_sql_file!("../../sql/schema/55_ddl.sql", name = "ddl", requires = ["binding"]);
 pgrx::extension_sql_file!("../../sql/schema/60_relay.sql", name = "relay", requires = ["ddl"]);
-pgrx::extension_sql_file!("../../sql/schema/70_views.sql", name = "views", requires = ["relay"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/65_reconcile.sql",
+    name = "reconcile",
+    requires = ["relay"]
+);
+pgrx::extension_sql_file!(
+    "../../sql/schema/70_views.sql",
+    name = "views",
+    requires = ["reconcile"]
+);
 pgrx::extension_sql_file!(
     "../../sql/schema/72_problems.sql",
     name = "problems",
@@ -63,5 +72,11 @@ pgrx::extension_sql_file!(
     "../../sql/schema/83_history.sql",
     name = "history",
     requires = ["answers"]
+);
+// Refers to the figures over time.
+pgrx::extension_sql_file!(
+    "../../sql/schema/84_monitoring.sql",
+    name = "monitoring",
+    requires = ["history"]
 );
 pgrx::extension_sql_file!("../../sql/schema/90_grants.sql", name = "grants", finalize);

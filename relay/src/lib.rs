@@ -7,17 +7,21 @@
 //! `db` and `hubspot` do not know each other; `deliver`, `ingest` and `web` bring them together; `supervisor` starts and
 //! stops all.
 
+mod alerts;
 pub mod check;
 pub mod config;
 pub mod db;
 mod deliver;
 pub mod error;
+pub mod figures;
 mod gate;
 pub mod hubspot;
 mod ingest;
 mod lend;
+pub mod liveness;
 pub mod metrics;
 mod portal;
+mod reconcile;
 pub mod retry;
 pub mod status;
 pub mod supervisor;

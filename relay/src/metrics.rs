@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::db::contract::{Applied, CallCounts};
@@ -40,6 +41,11 @@ struct WriteLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabels {
     result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -169,13 +175,24 @@ impl Metrics {
             "Database calls that failed",
             database_failures.clone(),
         );
+        let version = BuildLabels {
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        registry.register("build", "The relay's version", Info::new(version));
         let state = Family::<StateLabels, Gauge<i64, AtomicI64>>::default();
         registry.register(
             "state",
-            "1 while it holds: armed, paused, auth_failed, circuit_open, database_up",
+            "1 while it holds: armed, paused, auth_failed, circuit_open, database_up, webhooks_expected",
             state.clone(),
         );
-        for name in ["armed", "paused", "auth_failed", "circuit_open", "database_up"] {
+        for name in [
+            "armed",
+            "paused",
+            "auth_failed",
+            "circuit_open",
+            "database_up",
+            "webhooks_expected",
+        ] {
             state.get_or_create(&StateLabels { state: name }).set(0);
         }
         let inner = Inner {
@@ -199,11 +216,11 @@ impl Metrics {
         Self { inner: Arc::new(inner) }
     }
 
-    /// The text Prometheus scrapes.
+    /// This relay's own part of what Prometheus scrapes, without an end mark.
     pub fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _ = encode(&mut text, &self.inner.registry);
+        let _ = encode_registry(&mut text, &self.inner.registry);
         text
     }
 

@@ -18,13 +18,16 @@ use crate::db::contract::Hello;
 use crate::db::listener::Listener;
 use crate::db::pool::Db;
 use crate::error::RelayError;
+use crate::figures::FigureSource;
 use crate::gate::Gate;
 use crate::hubspot::client::Client;
+use crate::hubspot::quota::Purpose;
+use crate::liveness::{Liveness, Part};
 use crate::metrics::Metrics;
 use crate::portal::{self, PortalId};
 use crate::status::Status;
 use crate::telemetry::event;
-use crate::{deliver, ingest, lend, web};
+use crate::{alerts, deliver, ingest, lend, reconcile, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -114,6 +117,9 @@ impl Relay {
         self.warn_of_ignored();
         let grace = self.client.timeout() + GRACE;
         let status = Status::new(self.metrics.clone());
+        let liveness = Liveness::new();
+        let webhooks_expected = self.config.webhook.client_secret.is_some();
+        self.metrics.state("webhooks_expected", webhooks_expected);
         let wake_apply = Arc::new(Notify::new());
         let wake_deliver = Arc::new(Notify::new());
         let deliver_stop = CancellationToken::new();
@@ -138,6 +144,7 @@ impl Relay {
             db: self.db.clone(),
             metrics: self.metrics.clone(),
             status: status.clone(),
+            liveness: liveness.clone(),
             configured,
             portal,
         };
@@ -152,6 +159,16 @@ impl Relay {
             stop.clone(),
         ));
         parts.spawn("maintenance", maintain(self.db.clone(), status.clone(), stop.clone()));
+        parts.spawn(
+            "alerts",
+            alerts::run(
+                self.db.clone(),
+                self.relay_id.clone(),
+                status.clone(),
+                webhooks_expected,
+                stop.clone(),
+            ),
+        );
         parts.spawn(
             "applier",
             ingest::run(
@@ -172,7 +189,12 @@ impl Relay {
             "webhook listener",
             serve(self.public, web::webhook::router(intake), stop.clone()),
         );
-        let health = web::health::router(status.clone(), self.metrics.clone());
+        let health = web::health::router(
+            status.clone(),
+            liveness.clone(),
+            self.metrics.clone(),
+            FigureSource::new(self.db.clone()),
+        );
         parts.spawn("admin listener", serve(self.private, health, stop.clone()));
 
         let context = Arc::new(deliver::Context {
@@ -185,19 +207,27 @@ impl Relay {
             app_id: self.config.hubspot.app_id,
             metrics: self.metrics.clone(),
             status,
+            liveness,
             stop: deliver_stop.clone(),
             wake_apply,
         });
+        let comparing = deliver::Context {
+            client: self.client.with_purpose(Purpose::Reconcile),
+            ..context.as_ref().clone()
+        };
+        let mut comparison = tokio::spawn(reconcile::run(Arc::new(comparing)));
         let mut delivery = tokio::spawn(deliver::run(context, listener, wake_deliver));
 
         let result = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             task = parts.ended() => Err(RelayError::Task { task }),
             _ = &mut delivery => Err(RelayError::Task { task: "delivery" }),
+            _ = &mut comparison => Err(RelayError::Task { task: "reconciliation" }),
         };
         tracing::info!(event = event::STOPPING, "stopping: nothing new is sent");
         deliver_stop.cancel();
-        finish(&mut delivery, grace).await;
+        finish(&mut delivery, "delivery", grace).await;
+        finish(&mut comparison, "reconciliation", GRACE).await;
         farewell(&self.db, &self.relay_id, &self.metrics).await;
         stop.cancel();
         parts.finish().await;
@@ -295,19 +325,19 @@ impl Parts {
     }
 }
 
-/// Waits for delivery's requests in flight, and no longer than `grace`.
-async fn finish(delivery: &mut JoinHandle<()>, grace: Duration) {
-    if delivery.is_finished() {
+/// Waits for a part's requests in flight, and no longer than `grace`.
+async fn finish(part: &mut JoinHandle<()>, name: &'static str, grace: Duration) {
+    if part.is_finished() {
         return;
     }
-    if tokio::time::timeout(grace, &mut *delivery).await.is_err() {
+    if tokio::time::timeout(grace, &mut *part).await.is_err() {
         // Their writes are recorded as unknown; whoever claims them next looks first.
         tracing::warn!(
             event = event::TASK_FAILED,
-            task = "delivery",
+            task = name,
             "requests in flight did not end in time"
         );
-        delivery.abort();
+        part.abort();
     }
 }
 
@@ -336,6 +366,7 @@ struct Pulse {
     db: Db,
     metrics: Metrics,
     status: Status,
+    liveness: Liveness,
     configured: Option<i64>,
     portal: PortalId,
 }
@@ -344,6 +375,7 @@ impl Pulse {
     async fn run(self, wake: Arc<Notify>, stop: CancellationToken) {
         let mut changes = self.status.subscribe();
         while !stop.is_cancelled() {
+            self.liveness.turned(Part::Heartbeat);
             self.beat(&wake).await;
             // The portal becomes known shortly after the start: do not make the first delivery wait for a heartbeat.
             let seen = changes.borrow_and_update().clone();

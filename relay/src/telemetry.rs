@@ -59,6 +59,12 @@ pub mod event {
     pub const APPLIED: &str = "applied";
     /// Expired leases were rescued or old rows removed.
     pub const MAINTAINED: &str = "maintained";
+    /// A reconciliation run was taken, or ended.
+    pub const RECONCILIATION: &str = "reconciliation";
+    /// An alert began; `alert` has its name.
+    pub const ALERT_RAISED: &str = "alert_raised";
+    /// An alert ended.
+    pub const ALERT_CLEARED: &str = "alert_cleared";
     /// A part of the relay ended on its own.
     pub const TASK_FAILED: &str = "task_failed";
 }

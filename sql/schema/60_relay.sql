@@ -23,13 +23,19 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 CREATE FUNCTION hubspot.relay_release(relay_id text) RETURNS bigint
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  released bigint;
+BEGIN
+  UPDATE hubspot.reconciliation_runs r SET claimed_by = NULL, lease_expires_at = NULL WHERE r.claimed_by = relay_release.relay_id;
   WITH given_back AS (
     UPDATE hubspot.queue q SET claimed_by = NULL, lease_expires_at = NULL, due_at = clock_timestamp(), attempts = greatest(q.attempts - 1, 0)
     WHERE q.claimed_by = relay_release.relay_id
       AND NOT EXISTS (SELECT 1 FROM hubspot.sync_state s WHERE s.link_id = q.link_id AND s.flying)
     RETURNING 1)
-  SELECT count(*) FROM given_back
+  SELECT count(*) INTO released FROM given_back;
+  RETURN released;
+END
 $$;
 
 CREATE FUNCTION hubspot.relay_awake() RETURNS boolean
@@ -66,6 +72,10 @@ BEGIN
   DELETE FROM hubspot.webhook_events WHERE id IN (SELECT id FROM hubspot.webhook_events
     WHERE received_at < now() - event_keep AND status NOT IN ('pending', 'waiting') ORDER BY id LIMIT 10000);
   GET DIAGNOSTICS n = ROW_COUNT; purged := purged + n;
+  DELETE FROM hubspot.reconciliation_runs r WHERE r.finished_at < now() - CASE WHEN r.kind = 'full' OR r.discrepancies > 0 THEN interval '90 days'
+      ELSE interval '1 day' END
+    AND EXISTS (SELECT 1 FROM hubspot.reconciliation_runs n WHERE n.entity_type = r.entity_type AND n.kind = r.kind AND n.id > r.id
+                AND n.status = 'finished' AND (r.dry_run OR NOT n.dry_run));
   DELETE FROM hubspot.quota_usage WHERE day < now()::date - 90;
   DELETE FROM hubspot.relay_status WHERE last_seen_at < now() - interval '1 day';
   PERFORM hubspot.sample_figures();

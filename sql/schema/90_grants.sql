@@ -19,8 +19,8 @@ BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
   EXECUTE format('GRANT SELECT ON hubspot.object_mapping, hubspot.field_mapping, hubspot.link, hubspot.outbox, hubspot.field_state, hubspot.ledger, hubspot.conflicts, '
     'hubspot.sync_log, hubspot.webhook_events, hubspot.failed_syncs, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, '
-    'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems, hubspot.metric_history, hubspot.quota, hubspot.quota_usage TO %I', role);
-  EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.status(), hubspot.explain(text, text, text), hubspot.export_mapping(text), hubspot.instant(bigint), hubspot.latency(interval) TO %I', role);
+    'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems, hubspot.metric_history, hubspot.quota, hubspot.quota_usage, hubspot.freshness, hubspot.alerts TO %I', role);
+  EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.status(), hubspot.explain(text, text, text), hubspot.export_mapping(text), hubspot.instant(bigint), hubspot.latency(interval), hubspot.reconciliation_report(bigint) TO %I', role);
 END
 $$;
 COMMENT ON FUNCTION hubspot.grant_viewer(name) IS 'Lets a role read states, conflicts, logs and figures. They hold customers'' values. Run as the extension''s owner.';
@@ -32,10 +32,10 @@ BEGIN
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.import_mapping(text, regclass, text, jsonb, jsonb), hubspot.enable(text), hubspot.disable(text), '
     'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.resolve_conflict(bigint, text, text), '
     'hubspot.resolve_conflicts(text, text, text, timestamptz, int), hubspot.undo_resolution(bigint), hubspot.retry_failed(bigint), '
-    'hubspot.register_transform(text, regprocedure, regprocedure) TO %I', role);
+    'hubspot.register_transform(text, regprocedure, regprocedure), hubspot.reconcile(text, boolean), hubspot.cancel_reconciliation(bigint) TO %I', role);
 END
 $$;
-COMMENT ON FUNCTION hubspot.grant_admin(name) IS 'Lets a role map tables it owns, arm, pause, resolve conflicts and retry, besides what a viewer may. Run as the extension''s owner.';
+COMMENT ON FUNCTION hubspot.grant_admin(name) IS 'Lets a role map tables it owns, arm, pause, resolve conflicts, retry and reconcile, besides what a viewer may. Run as the extension''s owner.';
 
 COMMENT ON FUNCTION hubspot.import_mapping(text, regclass, text, jsonb, jsonb) IS
 'Maps a table to a HubSpot object type by the strategy''s JSON document and switches it on (options {"enabled": false} does not). Importing again touches only what differs. Raises: 22023 with every fault and its mend, 42501 unless the caller owns the table. Locks: the table against writers while its triggers are made.';
@@ -52,15 +52,16 @@ COMMENT ON FUNCTION hubspot.relay_mapping() IS 'Private: the mappings as the rel
 COMMENT ON FUNCTION hubspot.relay_claim(text, integer, integer, integer) IS 'Private: takes over captured changes and leases records to a relay.';
 COMMENT ON FUNCTION hubspot.relay_decide(text, jsonb) IS 'Private: decides what to send after HubSpot was read, and records it as in flight.';
 COMMENT ON FUNCTION hubspot.relay_complete(text, jsonb) IS 'Private: takes HubSpot''s answers to writes.';
-COMMENT ON FUNCTION hubspot.relay_release(text) IS 'Private: gives back claims whose write was not started.';
+COMMENT ON FUNCTION hubspot.relay_release(text) IS 'Private: gives back claims whose write was not started, and reconciliation runs.';
 COMMENT ON FUNCTION hubspot.relay_receive(jsonb) IS 'Private: stores webhook events, each once.';
 COMMENT ON FUNCTION hubspot.relay_apply(integer) IS 'Private: applies stored webhook events.';
 COMMENT ON FUNCTION hubspot.relay_awake() IS 'Private: takes the session lock that tells committers that no notification is needed.';
 COMMENT ON FUNCTION hubspot.relay_asleep() IS 'Private: gives that lock back.';
-COMMENT ON FUNCTION hubspot.relay_maintain() IS 'Private: rescues expired leases and applies retention: 30 days of sync_log, 7 days of webhook_events.';
+COMMENT ON FUNCTION hubspot.relay_maintain() IS 'Private: rescues expired leases and applies retention: 30 days of sync_log, 7 days of webhook_events, 90 days of reconciliation runs.';
 COMMENT ON FUNCTION hubspot.follow_table(oid) IS 'Private: compares mappings with the table they are of, after DDL.';
 COMMENT ON FUNCTION hubspot.relay_look_again() IS 'Private: compares rows with what is recorded of them, a stretch of the table at a time, where object_mapping.look_from asks for it.';
 COMMENT ON FUNCTION hubspot.relay_write_ids() IS 'Private: writes HubSpot ids into rows that were locked before.';
+COMMENT ON FUNCTION hubspot.relay_reconcile(text, jsonb, integer) IS 'Private: takes a page''s results of a reconciliation run, or takes a run, and gives the next page.';
 COMMENT ON FUNCTION hubspot.relay_record_calls(text, jsonb) IS 'Private: counts of API calls for metrics.';
 
 -- Functions that read rows print floats with all their digits, whatever the session's or the database's setting.
@@ -69,7 +70,7 @@ DECLARE
   f regprocedure;
 BEGIN
   FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hubspot'::regnamespace AND p.proname IN ('relay_claim', 'relay_decide',
-      'relay_complete', 'relay_apply', 'relay_write_ids', 'relay_look_again', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed') LOOP
+      'relay_complete', 'relay_apply', 'relay_reconcile', 'relay_write_ids', 'relay_look_again', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed') LOOP
     EXECUTE format('ALTER FUNCTION %s SET extra_float_digits = 1', f);
   END LOOP;
 END
@@ -84,7 +85,7 @@ DECLARE
   t text;
 BEGIN
   FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
-    'failed_syncs', 'webhook_events', 'reconciliation_runs', 'reconciliation_discrepancies', 'metric_history', 'quota_usage', 'object_mapping_id_seq',
+    'failed_syncs', 'webhook_events', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'object_mapping_id_seq',
     'field_mapping_id_seq', 'capture_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
     'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq'] LOOP
     PERFORM pg_catalog.pg_extension_config_dump(('hubspot.' || t)::regclass, '');

@@ -47,11 +47,30 @@ install_postgresql() {
   trap - EXIT
 }
 
+# Prometheus' package enables and starts its service, and only promtool and the program are wanted: the tests start their own.
+install_prometheus() {
+  local policy=/usr/sbin/policy-rc.d
+  if [ -e "$policy" ]; then
+    apt_install prometheus
+  else
+    # shellcheck disable=SC2064  # the path is meant to be expanded now
+    trap "as_root rm -f '$policy'" EXIT
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    apt_install prometheus
+    as_root rm -f "$policy"
+    trap - EXIT
+  fi
+  if [ -d /run/systemd/system ]; then
+    as_root systemctl disable --quiet prometheus
+  fi
+}
+
 install_packages() {
   # libclang and the server's headers: pgrx generates its bindings from them. libssl and pkg-config: cargo-pgrx.
-  # python3-venv: the test with HubSpot's own client library.
+  # python3-venv: the test with HubSpot's own client library. prometheus: alert rules and dashboard are tested with it.
   local wanted=(
-    ca-certificates gcc libc6-dev make pkg-config libssl-dev libclang-dev python3-venv
+    ca-certificates gcc libc6-dev make pkg-config libssl-dev libclang-dev python3-venv prometheus
     "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR"
   )
   local missing=() package
@@ -64,6 +83,7 @@ install_packages() {
   if ! installed "postgresql-$PG_MAJOR"; then
     install_postgresql
   fi
+  installed prometheus || install_prometheus
   apt_install "${missing[@]}"
 }
 

@@ -110,9 +110,16 @@ impl StateRow {
 impl Book {
     /// Locks and loads these links with all their fields' states. Links of mappings that are gone are left out.
     pub fn open(catalog: Catalog, ids: &[i64], now: i64) -> Book {
-        let mut records = BTreeMap::new();
         if !ids.is_empty() {
             lock_links(ids);
+        }
+        Book::peek(catalog, ids, now)
+    }
+
+    /// The same without locks, for a look: what is loaded may change at any time and must not be stored.
+    pub fn peek(catalog: Catalog, ids: &[i64], now: i64) -> Book {
+        let mut records = BTreeMap::new();
+        if !ids.is_empty() {
             let arg = json!(ids);
             for row in spi::rows(LINKS, &arg) {
                 let Ok(link) = serde_json::from_value::<LinkRow>(row) else {

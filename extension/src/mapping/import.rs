@@ -23,8 +23,9 @@ const OBJECTS: [(&str, [&str; 2]); 6] = [
     ("line_items", ["line_item", "0-8"]),
 ];
 
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 10] = [
     "capture_replicated",
+    "freshness_target_seconds",
     "key_columns",
     "match",
     "on_create",
@@ -399,6 +400,16 @@ fn check_options(options: &Json, fields: &[FieldMapping], table: &Table, faults:
             "options",
             "capture_replicated is neither true nor false".into(),
             "leave it out for false",
+        );
+    }
+    if let Some(target) = given.get("freshness_target_seconds")
+        && !target.as_i64().is_some_and(|s| (1..=31_536_000).contains(&s))
+    {
+        fault(
+            faults,
+            "options",
+            "freshness_target_seconds is not a whole number of seconds from 1 to 31536000".into(),
+            "use a number such as 60, or leave it out for no target",
         );
     }
     let (match_field, match_property) = match_option(given.get("match"), fields, table, faults);

@@ -22,7 +22,7 @@ use crate::{convert, relay, spi};
 use hubspot_sync_core::value::Value;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// Pages of one call of `hubspot.relay_look_again`, so that other calls are not kept waiting for long.
@@ -54,7 +54,7 @@ pub fn whole(mapping: &Mapping) -> usize {
     let mut scan = Scan::after(mapping, &fields, Json::Null);
     let mut total = 0;
     while !scan.finished {
-        total += compare(mapping, &fields, scan.page());
+        total += compare(mapping, &fields, &scan.page());
     }
     total + vanished(mapping)
 }
@@ -86,7 +86,7 @@ pub fn continue_all() -> i64 {
         let fields = scan::captured_fields(mapping);
         let mut scan = Scan::after(mapping, &fields, row[1].clone());
         for _ in 0..PAGES_PER_CALL {
-            total += compare(mapping, &fields, scan.page());
+            total += compare(mapping, &fields, &scan.page());
         }
         let next = if scan.finished { Json::Null } else { scan.last };
         // Somebody who asked anew meanwhile is not forgotten.
@@ -100,10 +100,22 @@ pub fn continue_all() -> i64 {
 }
 
 /// Queues the rows of a page that differ from what is recorded.
-fn compare(mapping: &Mapping, fields: &[Rc<Field>], page: Vec<Row>) -> usize {
+fn compare(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> usize {
+    let (queued, first) = differences(mapping, fields, page);
+    scan::store(
+        mapping.id,
+        &queued,
+        if first { "first sync" } else { "found without capture" },
+    );
+    queued.len()
+}
+
+/// The rows of a page that differ from what is recorded, as [`scan::store`] takes them, and whether none of the page's rows
+/// was known. The caller holds the relay's lock and has taken over what was captured.
+pub fn differences(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> (Vec<Json>, bool) {
     let keys: Vec<&str> = page.iter().map(|row| row.key.as_str()).collect();
     if keys.is_empty() {
-        return 0;
+        return (Vec::new(), false);
     }
     let known: HashMap<String, Known> = spi::rows(KNOWN, &json!({"id": mapping.id, "keys": keys}))
         .into_iter()
@@ -123,13 +135,26 @@ fn compare(mapping: &Mapping, fields: &[Rc<Field>], page: Vec<Row>) -> usize {
             }
         })
         .collect();
-    let first = known.is_empty();
-    scan::store(
-        mapping.id,
-        &queued,
-        if first { "first sync" } else { "found without capture" },
-    );
-    queued.len()
+    (without_captured(mapping.id, queued), known.is_empty())
+}
+
+/// Leaves out the rows that have a captured change waiting: it was committed after what was captured was taken over.
+fn without_captured(mapping_id: i32, queued: Vec<Json>) -> Vec<Json> {
+    if queued.is_empty() {
+        return queued;
+    }
+    let keys: Vec<&Json> = queued.iter().map(|change| &change["key"]).collect();
+    let waiting: HashSet<String> = spi::rows(
+        r#"SELECT json_agg(DISTINCT k)::text FROM hubspot.capture c CROSS JOIN LATERAL (VALUES (c.entity_key), (c.old_key)) AS v (k)
+           WHERE c.mapping_id = ($1::json->>'id')::int AND k IN (SELECT json_array_elements_text($1::json->'keys'))"#,
+        &json!({"id": mapping_id, "keys": keys}),
+    )
+    .iter()
+    .filter_map(|key| key.as_str().map(str::to_owned))
+    .collect();
+    let mut queued = queued;
+    queued.retain(|change| change["key"].as_str().is_none_or(|key| !waiting.contains(key)));
+    queued
 }
 
 fn differing(fields: &[Rc<Field>], row: &Row, known: &Known) -> Map<String, Json> {
@@ -149,21 +174,29 @@ fn differing(fields: &[Rc<Field>], row: &Row, known: &Known) -> Map<String, Json
 
 /// Queues the deletion of records whose rows are gone.
 pub fn vanished(mapping: &Mapping) -> usize {
-    let (mut after, mut total) = (0, 0);
-    loop {
-        let links = spi::rows(LINKS, &json!({"id": mapping.id, "after": after, "max": PAGE}));
-        let Some(last) = links.last().and_then(|link| link[0].as_i64()) else {
-            return total;
-        };
-        after = last;
-        let keys: Vec<&str> = links.iter().filter_map(|link| link[1].as_str()).collect();
-        let there = read_rows(mapping, &keys, &[], false);
-        let gone: Vec<Json> = keys
-            .iter()
-            .filter(|key| !there.contains_key(**key))
-            .map(|key| json!({"op": "D", "key": key}))
-            .collect();
+    let (mut after, mut total) = (Some(0), 0);
+    while let Some(from) = after {
+        let (gone, next) = vanished_after(mapping, from);
         total += gone.len();
         scan::store(mapping.id, &gone, "found without capture");
+        after = next;
     }
+    total
+}
+
+/// The deletions of gone rows among a page of records after the link `after`, and where the next page begins, if there is
+/// one.
+pub fn vanished_after(mapping: &Mapping, after: i64) -> (Vec<Json>, Option<i64>) {
+    let links = spi::rows(LINKS, &json!({"id": mapping.id, "after": after, "max": PAGE}));
+    let Some(last) = links.last().and_then(|link| link[0].as_i64()) else {
+        return (Vec::new(), None);
+    };
+    let keys: Vec<&str> = links.iter().filter_map(|link| link[1].as_str()).collect();
+    let there = read_rows(mapping, &keys, &[], false);
+    let gone: Vec<Json> = keys
+        .iter()
+        .filter(|key| !there.contains_key(**key))
+        .map(|key| json!({"op": "D", "key": key}))
+        .collect();
+    (without_captured(mapping.id, gone), Some(last))
 }

@@ -4,7 +4,7 @@ mod enable;
 mod first_sync;
 pub mod import;
 pub mod look;
-mod scan;
+pub mod scan;
 pub mod table;
 
 pub use enable::{refresh_plans, source_exists};

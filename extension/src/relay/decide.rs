@@ -15,23 +15,30 @@ use std::rc::Rc;
 
 /// What a relay read of one record.
 #[derive(Deserialize)]
-struct Observation {
-    claim: String,
-    token: i64,
-    found: Option<bool>,
-    hubspot_id: Option<String>,
+pub struct Observation {
+    /// The record's link.
+    pub claim: String,
+    /// The claim's fence.
+    pub token: i64,
+    /// None: nothing was asked.
+    pub found: Option<bool>,
+    /// HubSpot's id; another than the record's after a merge.
+    pub hubspot_id: Option<String>,
+    /// When the read was sent, on the relay's clock.
     #[serde(default)]
-    read_at_ms: i64,
-    /// HubSpot's instant of the record's last change.
-    updated_at_ms: Option<i64>,
+    pub read_at_ms: i64,
+    /// HubSpot's instant of the record's last change; none when not known.
+    pub updated_at_ms: Option<i64>,
+    /// Values by property.
     #[serde(default)]
-    properties: Map<String, Json>,
-    versions: Option<BTreeMap<String, Vec<Reported>>>,
+    pub properties: Map<String, Json>,
+    /// Histories by property, when they were read.
+    pub versions: Option<BTreeMap<String, Vec<Reported>>>,
 }
 
 /// One version of a property's history as HubSpot reports it.
 #[derive(Deserialize)]
-struct Reported {
+pub struct Reported {
     value: Option<String>,
     timestamp_ms: i64,
     #[serde(default)]
@@ -250,7 +257,7 @@ fn decide_field(
 }
 
 /// Notes what HubSpot holds and gives the histories that were read, by field.
-fn remember(record: &mut Record, seen: &Observation) -> BTreeMap<i32, Vec<Version>> {
+pub fn remember(record: &mut Record, seen: &Observation) -> BTreeMap<i32, Vec<Version>> {
     let mut versions = BTreeMap::new();
     let fields: Vec<Rc<Field>> = record.mapping.fields.clone();
     for field in fields.iter().filter(|f| f.sync_direction != Direction::None) {

@@ -10,6 +10,7 @@ mod complete;
 mod decide;
 mod maintain;
 mod receive;
+mod reconcile;
 
 use absorb::absorb;
 
@@ -106,6 +107,13 @@ fn relay_receive(events: JsonB) -> i64 {
 #[search_path(pg_catalog, pg_temp)]
 fn relay_apply(max_events: i32) -> JsonB {
     JsonB(apply::apply(max_events))
+}
+
+#[pg_extern(name = "relay_reconcile", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_reconcile(relay_id: &str, done: Option<JsonB>, lease_ms: i32) -> Option<JsonB> {
+    let answer = reconcile::reconcile(relay_id, done.as_ref().map(|d| &d.0), lease_ms);
+    (!answer.is_null()).then_some(JsonB(answer))
 }
 
 /// Takes over every captured change; gives their number.

@@ -392,7 +392,7 @@ impl CallCounts {
 const NUL_STAND_IN: &str = "\u{FDD0}";
 
 /// A document that PostgreSQL can take: without U+0000.
-fn storable<T: Serialize + ?Sized>(document: &T) -> Result<Value, DbError> {
+pub(super) fn storable<T: Serialize + ?Sized>(document: &T) -> Result<Value, DbError> {
     let mut value = serde_json::to_value(document).map_err(|e| DbError::Contract {
         function: "the relay's own document",
         problem: e.to_string(),
@@ -514,7 +514,7 @@ impl Db {
         Ok(())
     }
 
-    async fn call<T: DeserializeOwned>(
+    pub(super) async fn call<T: DeserializeOwned>(
         &self,
         function: &'static str,
         sql: &str,
@@ -570,7 +570,7 @@ fn count(value: &Value) -> i64 {
     }
 }
 
-fn millis(time: Duration) -> i32 {
+pub(super) fn millis(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
 }
 

@@ -3,4 +3,6 @@
 pub mod contract;
 pub mod error;
 pub mod listener;
+pub mod monitoring;
 pub mod pool;
+pub mod reconcile;

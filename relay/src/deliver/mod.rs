@@ -7,8 +7,8 @@
 
 mod batch;
 mod outcome;
-mod read;
-mod round;
+pub(crate) mod read;
+pub(crate) mod round;
 mod write;
 
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use crate::db::listener::Listener;
 use crate::db::pool::Db;
 use crate::gate::Gate;
 use crate::hubspot::client::Client;
+use crate::liveness::{Liveness, Part};
 use crate::metrics::Metrics;
 use crate::status::Status;
 use crate::telemetry::event;
@@ -46,6 +47,7 @@ const SHORT: Duration = Duration::from_millis(10);
 const DB_WAIT: Duration = Duration::from_secs(1);
 
 /// What delivery needs. Shared by all rounds.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) relay_id: String,
     pub(crate) db: Db,
@@ -57,6 +59,7 @@ pub(crate) struct Context {
     pub(crate) app_id: Option<i64>,
     pub(crate) metrics: Metrics,
     pub(crate) status: Status,
+    pub(crate) liveness: Liveness,
     /// Set when no new read or write may start.
     pub(crate) stop: CancellationToken,
     /// Wakes the applier: events may have waited for an outcome.
@@ -67,6 +70,7 @@ pub(crate) struct Context {
 pub(crate) async fn run(context: Arc<Context>, listener: Listener, wake: Arc<Notify>) {
     let mut rounds = JoinSet::new();
     while !context.stop.is_cancelled() {
+        context.liveness.turned(Part::Delivery);
         reap(&mut rounds);
         let sleep = match step(&context, &listener, &mut rounds).await {
             Next::Again => continue,

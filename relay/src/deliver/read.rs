@@ -35,7 +35,7 @@ struct Wanted {
 }
 
 /// Reads all. The second part are the claims whose read failed.
-pub(super) async fn all(context: &Arc<Context>, claims: Vec<Claim>, lease: Lease) -> (Vec<Observation>, Vec<Outcome>) {
+pub(crate) async fn all(context: &Arc<Context>, claims: Vec<Claim>, lease: Lease) -> (Vec<Observation>, Vec<Outcome>) {
     let mut observations = Vec::with_capacity(claims.len());
     let mut groups: BTreeMap<Group, BTreeMap<String, Vec<Claim>>> = BTreeMap::new();
     for claim in claims {

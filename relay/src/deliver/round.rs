@@ -19,9 +19,9 @@ const COMPLETE_WAIT: Duration = Duration::from_millis(500);
 
 /// When a round's lease ends, and by when a request must have left.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lease {
+pub(crate) struct Lease {
     /// The last moment for a request to leave: its time limit ends with the lease.
-    pub(super) send_by: Instant,
+    pub(crate) send_by: Instant,
 }
 
 /// Delivers `claims`, taken at or after `claimed_at`.

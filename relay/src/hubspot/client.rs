@@ -227,6 +227,19 @@ impl Client {
         self.call(SEARCH, Method::POST, &path, Some(request), deadline).await
     }
 
+    /// One page of the records of a type in order of their ids, at most 100, from the id `after` on; archived ones are left
+    /// out.
+    pub async fn list(
+        &self,
+        object_type: &str,
+        after: Option<&str>,
+        properties: &[String],
+        deadline: Instant,
+    ) -> Result<SearchPage, CallError> {
+        let path = self.inner.version.listing(object_type, after, properties);
+        self.get("list", &path, deadline).await
+    }
+
     async fn batch<B: Serialize>(
         &self,
         operation: &'static str,

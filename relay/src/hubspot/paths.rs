@@ -30,6 +30,19 @@ impl ApiVersion {
         }
     }
 
+    /// Path of a page of 100 records, from the id `after` on.
+    pub fn listing(self, object_type: &str, after: Option<&str>, properties: &[String]) -> String {
+        let mut path = format!("{}?limit=100", self.objects(object_type));
+        if let Some(after) = after {
+            path.push_str(&format!("&after={}", segment(after)));
+        }
+        if !properties.is_empty() {
+            let names: Vec<String> = properties.iter().map(|name| segment(name)).collect();
+            path.push_str(&format!("&properties={}", names.join(",")));
+        }
+        path
+    }
+
     /// Path of the property definitions of an object type.
     pub fn properties(self, object_type: &str) -> String {
         let object_type = segment(object_type);
@@ -72,6 +85,10 @@ mod tests {
         assert_eq!(dated.objects("2-17"), "/crm/objects/2026-03/2-17");
         assert_eq!(dated.properties("companies"), "/crm/properties/2026-03/companies");
         assert_eq!(dated.account_details(), "/account-info/2026-03/details");
+        assert_eq!(
+            dated.listing("companies", Some("17"), &["a b".to_owned(), "c".to_owned()]),
+            "/crm/objects/2026-03/companies?limit=100&after=17&properties=a%20b,c"
+        );
         assert_eq!(v3.objects("a/b"), "/crm/v3/objects/a%2Fb");
         assert!(ApiVersion::parse("2024-01").is_none());
     }

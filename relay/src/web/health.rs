@@ -1,11 +1,17 @@
-//! The private listener: `/healthz` (the process lives), `/readyz` (it does its work), `/metrics` (Prometheus).
+//! The private listener: `/healthz` (the process's loops turn), `/readyz` (it can do its work), `/metrics` (Prometheus).
+//!
+//! `/healthz` is for whoever restarts processes: a restart mends what it complains about. `/readyz` is for whoever directs
+//! traffic or rolls out a new version: what it complains about lies outside the process.
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use prometheus_client::encoding::text::encode_eof;
 
+use crate::figures::FigureSource;
+use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::status::Status;
 
@@ -13,12 +19,25 @@ use crate::status::Status;
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The private routes.
-pub fn router(status: Status, metrics: Metrics) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .with_state(status)
-        .merge(Router::new().route("/metrics", get(render)).with_state(metrics))
+pub fn router(status: Status, liveness: Liveness, metrics: Metrics, figures: FigureSource) -> Router {
+    let health = Router::new().route("/healthz", get(alive)).with_state(liveness);
+    let readiness = Router::new().route("/readyz", get(ready)).with_state(status);
+    let scrape = Router::new()
+        .route("/metrics", get(render))
+        .with_state((metrics, figures));
+    health.merge(readiness).merge(scrape)
+}
+
+async fn alive(State(liveness): State<Liveness>) -> Response {
+    let stuck = liveness.stuck();
+    if stuck.is_empty() {
+        return (StatusCode::OK, "ok\n").into_response();
+    }
+    let lines: String = stuck
+        .iter()
+        .map(|(part, age)| format!("{part} has not turned for {} s\n", age.as_secs()))
+        .collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }
 
 async fn ready(State(status): State<Status>) -> Response {
@@ -41,6 +60,10 @@ async fn ready(State(status): State<Status>) -> Response {
     (code, axum::Json(body)).into_response()
 }
 
-async fn render(State(metrics): State<Metrics>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], metrics.render())
+async fn render(State((metrics, figures)): State<(Metrics, FigureSource)>) -> impl IntoResponse {
+    let mut text = metrics.render();
+    text.push_str(&figures.render().await);
+    // Writing to a String cannot fail.
+    let _ = encode_eof(&mut text);
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], text)
 }

@@ -6,6 +6,8 @@
 //! `MODEL_TRACE=1` prints the way to what was found.
 
 mod check;
+mod possible;
+mod relay;
 mod search;
 mod steps;
 mod switches;

@@ -18,10 +18,12 @@ mod inbound;
 mod local;
 mod manual;
 mod outcome;
+mod reconcile;
 pub mod rules;
 mod state;
 
 pub use decide::{Decision, Observation, Read, Version};
 pub use effect::{ConflictKind, EditEnd, Effect, Note, Winner};
 pub use inbound::{Intake, Source};
+pub use reconcile::{Comparison, Found};
 pub use state::{FieldState, Held, InFlight, Policy, Side};

@@ -1,0 +1,167 @@
+//! Reconciliation: a run compares both sides page by page. The relay reads HubSpot, this side compares and sets right.
+//!
+//! A full run has these phases; each page is one call, so that no lock is held while HubSpot is asked, and memory does not
+//! grow with the table:
+//!
+//! | phase | looks at | page |
+//! | --- | --- | --- |
+//! | rows | rows against what is recorded of them | 5,000 rows, read here |
+//! | gone | records whose rows are gone | 5,000 records, read here |
+//! | linked | records HubSpot should know | 400 records, read by the relay; of the unclear ones the history |
+//! | listing | HubSpot's records that nobody is linked to | 100 records, listed by the relay |
+//!
+//! An incremental run looks at rows whose `updated_at_column` moved and at records that HubSpot says were modified; a poll
+//! at the latter alone.
+//!
+//! The results of a page and the position after it are stored in one transaction: a run that loses its relay goes on with
+//! the page that was out, and nothing is found twice.
+
+mod linked;
+mod listing;
+mod rows;
+mod run;
+
+use super::decide::Observation;
+use super::{may_work, parse};
+use crate::catalog::{Catalog, Mapping};
+use run::{Position, Run};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use std::rc::Rc;
+
+/// What a relay brings back from a page.
+#[derive(Deserialize)]
+struct Done {
+    run: i64,
+    page: i64,
+    /// What it read of the page's claims.
+    #[serde(default)]
+    observations: Vec<Observation>,
+    /// What it listed.
+    #[serde(default)]
+    listed: Vec<Listed>,
+    /// Where the listing goes on; none at its end.
+    after: Option<String>,
+    /// The run cannot go on, and why.
+    failed: Option<String>,
+}
+
+/// One record of a listing or a search.
+#[derive(Deserialize)]
+struct Listed {
+    hubspot_id: String,
+    #[serde(default)]
+    properties: serde_json::Map<String, Json>,
+}
+
+/// See the contract.
+pub fn reconcile(relay_id: &str, done: Option<&Json>, lease_ms: i32) -> Json {
+    if !may_work() {
+        return Json::Null;
+    }
+    let done: Option<Done> = done.filter(|d| !d.is_null()).map(|d| parse("done", d));
+    let held = match &done {
+        Some(done) => Run::held(relay_id, done.run, done.page),
+        None => Run::take(relay_id),
+    };
+    let Some(mut run) = held else { return Json::Null };
+    let catalog = Catalog::load();
+    let mapping = catalog
+        .mappings
+        .values()
+        .find(|m| m.entity_type == run.entity_type)
+        .cloned();
+    let Some(mapping) = mapping.filter(|m| m.enabled) else {
+        run.end("cancelled", Some("its mapping is disabled or gone"));
+        return json!({"run": run.id, "finished": true});
+    };
+    if let Some(done) = done {
+        if let Some(reason) = &done.failed {
+            run.end("failed", Some(reason));
+            return json!({"run": run.id, "finished": true});
+        }
+        take(&mut run, &mapping, done);
+    }
+    let Some(work) = work(&mut run, &mapping) else {
+        run.end("finished", None);
+        return json!({"run": run.id, "finished": true});
+    };
+    run.hand_out(relay_id, lease_ms, work)
+}
+
+/// Takes in what the relay read, and moves the position past it.
+fn take(run: &mut Run, mapping: &Rc<Mapping>, done: Done) {
+    match run.position.clone() {
+        Position::Linked { after, history, .. } if !history.is_empty() => {
+            run.histories += history.len() as i64;
+            linked::compare(run, &done.observations);
+            run.position = linked_after(after, Vec::new());
+        }
+        Position::Linked { upto, .. } => {
+            run.records += done.observations.len() as i64;
+            let history = linked::compare(run, &done.observations);
+            run.position = linked_after(upto, history);
+        }
+        Position::Listing { .. } => {
+            run.listed += done.listed.len() as i64;
+            listing::take(run, mapping, &done.listed);
+            run.position = match done.after {
+                Some(after) => Position::Listing { after: Some(after) },
+                None => Position::End,
+            };
+        }
+        // These pages are read here: the relay only calls again.
+        Position::Rows { .. } | Position::Gone { .. } | Position::End => {}
+    }
+}
+
+/// The next page's work for the relay; none when the run is at its end.
+fn work(run: &mut Run, mapping: &Rc<Mapping>) -> Option<Json> {
+    loop {
+        match run.position.clone() {
+            Position::Rows { after } => {
+                rows::page(run, mapping, after);
+                // One page a call: others wait for the lock it takes.
+                return Some(json!({}));
+            }
+            Position::Gone { after } => {
+                rows::gone(run, mapping, after);
+                return Some(json!({}));
+            }
+            Position::Linked { history, .. } if !history.is_empty() => {
+                run.api_calls += calls(history.len(), 50);
+                return Some(json!({"claims": linked::claims(mapping, &history, "history")}));
+            }
+            Position::Linked { after, .. } => {
+                let ids = linked::after(run, mapping, after);
+                if let Some(last) = ids.last() {
+                    run.api_calls += calls(ids.len(), 100);
+                    run.position = Position::Linked {
+                        after,
+                        upto: *last,
+                        history: Vec::new(),
+                    };
+                    return Some(json!({"claims": linked::claims(mapping, &ids, "values")}));
+                }
+                run.position = Position::Listing { after: None };
+            }
+            Position::Listing { after } => {
+                run.api_calls += 1;
+                return Some(json!({"list": listing::request(mapping, after)}));
+            }
+            Position::End => return None,
+        }
+    }
+}
+
+fn linked_after(after: i64, history: Vec<i64>) -> Position {
+    Position::Linked {
+        after,
+        upto: after,
+        history,
+    }
+}
+
+fn calls(records: usize, a_call: usize) -> i64 {
+    records.div_ceil(a_call) as i64
+}

@@ -39,7 +39,12 @@ pgrx::extension_sql_file!(
     name = "records",
     requires = ["mapping"]
 );
-pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["records"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/32_claims.sql",
+    name = "claims",
+    requires = ["records"]
+);
+pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["claims"]);
 pgrx::extension_sql_file!("../../sql/schema/46_quota.sql", name = "quota", requires = ["log"]);
 pgrx::extension_sql_file!(
     "../../sql/schema/50_binding.sql",

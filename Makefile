@@ -117,6 +117,10 @@ bench: ## Run every benchmark; figures into target/bench/capture.json (after mak
 bench-capture: ## What capture costs an application's writes, beside the alternatives (after make ext)
 	$(BENCH) --only rows --only unmapped --only bulk --only committers --only wakeup $(BENCH_ARGS)
 
+.PHONY: bench-relay
+bench-relay: ## What the relay does: calls, limit, latency, throughput; into target/bench/relay.json (after make ext)
+	$(CARGO) run --locked --profile measure -p hubspot_sync_tests --bin hubspot-bench -- --only relay $(BENCH_ARGS)
+
 .PHONY: demo
 demo: setup ext ## Play the customer mapping in both directions against the simulator
 	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-demo

@@ -93,6 +93,10 @@ pub struct Mapping {
     pub match_property: Option<String>,
     /// `create` or `ignore`.
     pub on_create: String,
+    /// `keep` or `archive`.
+    pub on_local_delete: String,
+    /// `keep`, `delete` or `recreate`.
+    pub on_hubspot_delete: String,
     /// When a row was last edited, for rows that were there before the mapping.
     pub updated_at_column: Option<String>,
     /// Capture and delivery are on.
@@ -162,7 +166,7 @@ SELECT json_build_object(
     'id', m.id, 'entity_type', m.entity_type, 'source_oid', c.oid::bigint, 'owner_oid', c.relowner::bigint,
     'source_name', pg_catalog.format('%I.%I', n.nspname, c.relname),
     'hubspot_object', m.hubspot_object, 'match_field', m.match_field, 'match_property', m.match_property,
-    'on_create', m.on_create, 'enabled', m.enabled, 'updated_at_column', m.updated_at_column,
+    'on_create', m.on_create, 'on_local_delete', m.on_local_delete, 'on_hubspot_delete', m.on_hubspot_delete, 'enabled', m.enabled, 'updated_at_column', m.updated_at_column,
     'keys', (SELECT json_agg(json_build_object('name', k.name, 'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod)) ORDER BY k.ord)
              FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, ord)
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name::name AND NOT a.attisdropped),

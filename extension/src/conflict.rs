@@ -1,6 +1,6 @@
 //! What a person decides: open conflicts and parked fields.
 
-use crate::book::{Book, Queue};
+use crate::book::{Book, Lifecycle, Queue};
 use crate::catalog::Catalog;
 use crate::error::{invalid, raise, unknown};
 use crate::relay::{absorb_all, now_us};
@@ -30,7 +30,7 @@ fn resolve_conflict(conflict_id: Option<i64>, winner: Option<&str>, value: Optio
     }
     absorb_all();
     let found = spi::call(
-        r#"SELECT json_build_object('link', link_id, 'field', field_id, 'status', status)::text
+        r#"SELECT json_build_object('link', link_id, 'field', field_id, 'status', status, 'kind', kind)::text
            FROM hubspot.conflicts WHERE id = ($1::json->>'id')::bigint"#,
         &json!({"id": conflict_id}),
     );
@@ -60,6 +60,13 @@ fn resolve_conflict(conflict_id: Option<i64>, winner: Option<&str>, value: Optio
             "nothing is left to decide",
         );
     };
+    if found["kind"] == "DELETE_UPDATE" {
+        crate::relay::lifecycle::resolve(record, winner, &by, clock, now);
+        write_or_raise(&mut book, link, "(the row)");
+        book.flush();
+        wake();
+        return format!("{} wins", winner.label());
+    }
     let Some(field) = record.fields.get(&(field_id as i32)).map(|e| e.field.clone()) else {
         unknown(
             "the conflict's field is not mapped any more".into(),
@@ -212,6 +219,10 @@ fn retry_failed(id: Option<i64>) -> i64 {
         let Some(record) = failure["link_id"].as_i64().and_then(|id| book.records.get_mut(&id)) else {
             continue;
         };
+        if record.lifecycle == Some(Lifecycle::Refused) {
+            record.set_lifecycle(Some(Lifecycle::Archive));
+            record.message = None;
+        }
         if matches!(record.status.as_str(), "parked" | "missing") {
             record.contacted = false;
             record.status = if record.hubspot_id.is_some() {

@@ -54,9 +54,14 @@ pgrx::extension_sql_file!(
 pgrx::extension_sql_file!("../../sql/schema/55_ddl.sql", name = "ddl", requires = ["binding"]);
 pgrx::extension_sql_file!("../../sql/schema/60_relay.sql", name = "relay", requires = ["ddl"]);
 pgrx::extension_sql_file!(
+    "../../sql/schema/62_give_back.sql",
+    name = "give_back",
+    requires = ["relay"]
+);
+pgrx::extension_sql_file!(
     "../../sql/schema/65_reconcile.sql",
     name = "reconcile",
-    requires = ["relay"]
+    requires = ["give_back"]
 );
 pgrx::extension_sql_file!(
     "../../sql/schema/70_views.sql",

@@ -33,8 +33,8 @@ CREATE TABLE hubspot.object_mapping (
   match_field       text,
   match_property    text,
   on_create         text NOT NULL CONSTRAINT object_mapping_on_create_check CHECK (on_create IN ('create', 'ignore')),
-  on_local_delete   text NOT NULL CONSTRAINT object_mapping_on_local_delete_check CHECK (on_local_delete IN ('keep')),
-  on_hubspot_delete text NOT NULL CONSTRAINT object_mapping_on_hubspot_delete_check CHECK (on_hubspot_delete IN ('keep')),
+  on_local_delete   text NOT NULL CONSTRAINT object_mapping_on_local_delete_check CHECK (on_local_delete IN ('keep', 'archive')),
+  on_hubspot_delete text NOT NULL CONSTRAINT object_mapping_on_hubspot_delete_check CHECK (on_hubspot_delete IN ('keep', 'delete', 'recreate')),
   updated_at_column text,
   enabled           boolean NOT NULL DEFAULT false,
   mapping           jsonb NOT NULL,
@@ -51,6 +51,8 @@ COMMENT ON COLUMN hubspot.object_mapping.hubspot_object IS 'HubSpot object type:
 COMMENT ON COLUMN hubspot.object_mapping.key_columns IS 'The columns that identify a row; the primary key unless options said otherwise.';
 COMMENT ON COLUMN hubspot.object_mapping.match_field IS 'The field whose value finds or creates the HubSpot record. Null: rows are linked by an id they already hold, never created.';
 COMMENT ON COLUMN hubspot.object_mapping.match_property IS 'The unique HubSpot property that match_field is compared with.';
+COMMENT ON COLUMN hubspot.object_mapping.on_local_delete IS 'What becomes of the HubSpot record when its row is deleted. keep: it stays. archive: it is archived, unless HubSpot edited it meanwhile and the field''s strategy says that this counts more.';
+COMMENT ON COLUMN hubspot.object_mapping.on_hubspot_delete IS 'What becomes of the row when its HubSpot record is deleted. keep: it stays, and nothing of it is sent. delete: it is deleted, unless it holds an edit that was not delivered and the field''s strategy says that this counts more. recreate: HubSpot gets a new record of it.';
 COMMENT ON COLUMN hubspot.object_mapping.mapping IS 'The mapping document as it was imported; hubspot.export_mapping returns it.';
 COMMENT ON COLUMN hubspot.object_mapping.disabled_reason IS 'Why the extension itself disabled the mapping (its table or a key column was dropped), with the mend. Null: nothing of the kind. Set by: the event triggers; hubspot.enable clears it.';
 COMMENT ON COLUMN hubspot.object_mapping.column_numbers IS 'Attribute number of each column the mapping names: by it a renamed column is told from a dropped one. Names come first: after a restore the numbers are looked up again. Private.';

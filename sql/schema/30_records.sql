@@ -33,14 +33,25 @@ CREATE TABLE hubspot.link (
   message    text,
   created_at timestamptz NOT NULL DEFAULT now(),
   linked_at  timestamptz,
+  lifecycle  text CONSTRAINT link_lifecycle_check
+             CHECK (lifecycle IN ('heard', 'merged', 'archive', 'archiving', 'archived', 'refused', 'held')),
+  deleted_at bigint NOT NULL DEFAULT 0,
+  life_at    bigint NOT NULL DEFAULT 0,
+  gone_id    text,
   UNIQUE (mapping_id, entity_key),
   CONSTRAINT link_linked_has_id_check CHECK (status <> 'linked' OR hubspot_id IS NOT NULL)
 );
 CREATE UNIQUE INDEX link_hubspot_id_key ON hubspot.link (mapping_id, hubspot_id) WHERE hubspot_id IS NOT NULL;
+CREATE INDEX link_gone_id_idx ON hubspot.link (gone_id) WHERE gone_id IS NOT NULL;
+CREATE INDEX link_lifecycle_idx ON hubspot.link (lifecycle) WHERE lifecycle IN ('archive', 'archiving', 'heard', 'held');
 COMMENT ON TABLE hubspot.link IS 'One row per known record: the local key and, once known, the HubSpot id. Set by: the relay''s functions.';
 COMMENT ON COLUMN hubspot.link.hubspot_id IS 'HubSpot record id, as text. Null: not matched and not created yet.';
 COMMENT ON COLUMN hubspot.link.status IS 'new: not linked yet. linked. missing: HubSpot does not know the id any more. deleted_here, deleted_there: the row or the record was deleted. parked: cannot be linked, message says why.';
 COMMENT ON COLUMN hubspot.link.id_written IS 'The row''s tracking field holds the id, or the mapping has none.';
+COMMENT ON COLUMN hubspot.link.lifecycle IS 'What a deletion or a merge still asks for. heard: HubSpot says that the record was deleted, to be looked up. merged: the record became another one, to be compared. archive: the row was deleted, HubSpot''s record is to be archived. archiving: asked for, outcome not known. archived: done. refused: HubSpot would not. held: a conflict of kind DELETE_UPDATE waits for a person. Null: nothing.';
+COMMENT ON COLUMN hubspot.link.deleted_at IS 'When the row (lifecycle archive) or the record (heard) was deleted, on the clock of its side. Unit: microseconds since 1970-01-01 UTC, 0 for never.';
+COMMENT ON COLUMN hubspot.link.life_at IS 'HubSpot''s instant of the newest deletion, restore or merge taken into account. Unit: microseconds since 1970-01-01 UTC, 0 for none.';
+COMMENT ON COLUMN hubspot.link.gone_id IS 'The HubSpot record that this row had, or was archived for it: its deletion is no news. Null: none.';
 COMMENT ON COLUMN hubspot.link.contacted IS 'Both sides'' values were compared once.';
 
 CREATE SEQUENCE hubspot.claim_token_seq;

@@ -20,7 +20,7 @@ CREATE TABLE hubspot.sync_log (
 CREATE INDEX sync_log_entity_idx ON hubspot.sync_log (entity_type, entity_key, field);
 COMMENT ON TABLE hubspot.sync_log IS
 'Every edit of either side and every decision about it. Rows with action edit are the ledger of captured local edits: outcome tells how each ended and is null only while it waits.';
-COMMENT ON COLUMN hubspot.sync_log.action IS 'edit: a captured local edit. inbound: HubSpot''s value went into the row. sent, delivered, already_equal: towards HubSpot. conflict, resolved, stale, echo, late_write, buried, repair_overtaken, skipped_by_direction, retry, failed, linked, created, missing, deleted, restored, merged, reopened, policy_failed.';
+COMMENT ON COLUMN hubspot.sync_log.action IS 'edit: a captured local edit. inbound: HubSpot''s value went into the row. sent, delivered, already_equal: towards HubSpot. conflict, resolved, stale, echo, late_write, buried, repair_overtaken, skipped_by_direction, retry, failed, linked, created, missing, deleted, archived, kept, restored, merged, met_anew, key_changed, reopened, policy_failed.';
 COMMENT ON COLUMN hubspot.sync_log.outcome IS 'For action edit: delivered, superseded, lost_conflict, failed, skipped, unchanged. Null: still waiting.';
 COMMENT ON COLUMN hubspot.sync_log.actor IS 'Database role, or HubSpot''s source such as CRM_UI userId:77.';
 
@@ -29,7 +29,7 @@ CREATE TABLE hubspot.conflicts (
   entity_type        text NOT NULL,
   entity_key         text NOT NULL,
   field              text NOT NULL,
-  kind               text NOT NULL CONSTRAINT conflicts_kind_check CHECK (kind IN ('BOTH_MODIFIED', 'INITIAL_MISMATCH')),
+  kind               text NOT NULL CONSTRAINT conflicts_kind_check CHECK (kind IN ('BOTH_MODIFIED', 'INITIAL_MISMATCH', 'DELETE_UPDATE')),
   warp_value         text,
   warp_changed_at    timestamptz,
   warp_changed_by    text,
@@ -52,7 +52,7 @@ CREATE TABLE hubspot.conflicts (
 CREATE INDEX conflicts_open_idx ON hubspot.conflicts (entity_type, detected_at) WHERE status = 'open';
 CREATE INDEX conflicts_entity_idx ON hubspot.conflicts (entity_type, entity_key, field);
 COMMENT ON TABLE hubspot.conflicts IS 'Every disagreement found, with both values, so that no losing edit is lost. Open ones wait for hubspot.resolve_conflict.';
-COMMENT ON COLUMN hubspot.conflicts.kind IS 'BOTH_MODIFIED: both sides changed since they last agreed. INITIAL_MISMATCH: they never agreed.';
+COMMENT ON COLUMN hubspot.conflicts.kind IS 'BOTH_MODIFIED: both sides changed since they last agreed. INITIAL_MISMATCH: they never agreed. DELETE_UPDATE: one side deleted the record, its value is null here, and the other edited the field; the winner''s side has its way for the whole record.';
 COMMENT ON COLUMN hubspot.conflicts.hubspot_value IS 'HubSpot''s value in the row''s form (after the transform), so that the two can be compared.';
 COMMENT ON COLUMN hubspot.conflicts.warp_changed_by IS 'Database role and application that edited the row. Null: not known, as for rows that were there before the mapping.';
 COMMENT ON COLUMN hubspot.conflicts.hubspot_changed_by IS 'HubSpot''s source of the edit, such as CRM_UI userId:77.';

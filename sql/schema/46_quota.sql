@@ -174,8 +174,8 @@ BEGIN
       INTO unmet, due, pool FROM hubspot.quota_holder h WHERE h.budget = kind;
     -- pool: slots nobody holds, cooling ones included.
     target := least(total, greatest(due, told - greatest(0, unmet - greatest(pool, 0)), 0));
-    -- A little more than it needs, when nobody waits for it.
-    needed := CASE WHEN unmet > 0 THEN due ELSE due + greatest(4, total / 10) END;
+    -- A little more than it needs, when nobody waits for it; nothing to one that needs none, because it gives back or goes.
+    needed := CASE WHEN unmet > 0 OR due = 0 THEN due ELSE due + greatest(4, total / 10) END;
     take := greatest(0, least(needed - told, pool));
     SELECT pool - coalesce(sum(k.slots), 0) INTO ready FROM hubspot.quota_cooling k WHERE k.budget = kind;
     n := greatest(0, least(take, ready));

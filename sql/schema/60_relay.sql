@@ -32,6 +32,7 @@ BEGIN
     UPDATE hubspot.queue q SET claimed_by = NULL, lease_expires_at = NULL, due_at = clock_timestamp(), attempts = greatest(q.attempts - 1, 0)
     WHERE q.claimed_by = relay_release.relay_id
       AND NOT EXISTS (SELECT 1 FROM hubspot.sync_state s WHERE s.link_id = q.link_id AND s.flying)
+      AND NOT EXISTS (SELECT 1 FROM hubspot.link l WHERE l.id = q.link_id AND l.lifecycle = 'archiving')
     RETURNING 1)
   SELECT count(*) INTO released FROM given_back;
   RETURN released;

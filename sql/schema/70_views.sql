@@ -7,6 +7,7 @@ COMMENT ON FUNCTION hubspot.instant(bigint) IS 'Microseconds since 1970-01-01 UT
 CREATE VIEW hubspot.field_state AS
 SELECT m.entity_type, l.entity_key, f.field,
   CASE
+    WHEN l.lifecycle = 'held' THEN 'conflict'
     WHEN l.status IN ('missing', 'deleted_here', 'deleted_there') THEN l.status
     WHEN s.held THEN 'conflict'
     WHEN s.parked OR EXISTS (SELECT 1 FROM hubspot.failed_syncs x WHERE x.link_id = s.link_id AND x.field_id = s.field_id AND x.status = 'open') THEN 'failed'

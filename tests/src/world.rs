@@ -42,6 +42,17 @@ CREATE TABLE customers (
 /// Longest wait for anything before a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// With `HUBSPOT_TEST_LOG` set to a level, the relays of the test write their log to standard error.
+fn show_log() {
+    let level: Option<tracing::Level> = std::env::var("HUBSPOT_TEST_LOG")
+        .ok()
+        .and_then(|level| level.parse().ok());
+    let Some(level) = level else { return };
+    let log = tracing_subscriber::fmt().with_max_level(level);
+    // A second relay of the process finds it there.
+    let _ = log.with_writer(std::io::stderr).try_init();
+}
+
 /// A running relay.
 pub struct RunningRelay {
     /// Where its webhook endpoint listens.
@@ -186,6 +197,7 @@ max_delay = "500ms"
 
     /// Runs a relay with these settings.
     pub async fn run_config(config: Config) -> Result<RunningRelay> {
+        show_log();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

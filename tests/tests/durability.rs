@@ -55,11 +55,17 @@ impl Process {
         Ok(Process { child, _config: config })
     }
 
-    /// SIGKILL.
-    fn kill(mut self) -> Result<()> {
+    /// SIGKILL. What the server was doing for it goes on: a call that was under way may still claim a record, which then
+    /// waits for the lease like any other. Returns when the server has noticed that nobody is there any more.
+    async fn kill(mut self, world: &World) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
-        Ok(())
+        world
+            .until(
+                "NOT EXISTS (SELECT 1 FROM pg_stat_activity
+                 WHERE application_name = 'hubspot-relay' AND datname = current_database())",
+            )
+            .await
     }
 }
 
@@ -169,7 +175,7 @@ async fn what_is_rolled_back_leaves_no_trace() -> Result<()> {
 /// A relay is killed while HubSpot holds a request of its; another one takes over.
 async fn killed_at(world: &mut World, gate: Gate, process: Process) -> Result<()> {
     reached(&gate).await?;
-    process.kill()?;
+    process.kill(world).await?;
     gate.release();
     drop(gate);
     assert_eq!(
@@ -265,7 +271,7 @@ async fn edits_after_a_crash_are_judged_by_what_really_landed() -> Result<()> {
 
 /// [`killed_at`] for a gate that was reached already.
 async fn killed_at_reached(world: &mut World, gate: Gate, process: Process) -> Result<()> {
-    process.kill()?;
+    process.kill(world).await?;
     gate.release();
     drop(gate);
     world.start_relay("").await?;
@@ -286,7 +292,7 @@ async fn a_claim_is_left_alone_until_its_lease_is_over() -> Result<()> {
     let gate = world.sim.gate_before(Op::BatchUpdate);
     world.update(&key, "company_name = 'Acme 2'").await?;
     reached(&gate).await?;
-    process.kill()?;
+    process.kill(&world).await?;
     gate.release();
     world.start_relay("").await?;
     world.update(&other, "company_name = 'Other 2'").await?;

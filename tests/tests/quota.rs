@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use hubspot_sync_tests::simulator::Op;
 use hubspot_sync_tests::world::World;
 
@@ -140,5 +140,19 @@ async fn the_days_limit_is_kept_and_shown() -> Result<()> {
         Some("8")
     );
     assert!(world.count("FROM hubspot.outbox").await? > 0);
+    Ok(())
+}
+
+/// A relay that stops gives back what it holds, so that the next one need not wait for a lease to end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_relay_gives_its_slots_back() -> Result<()> {
+    let mut world = World::start("quota_stop").await?;
+    world.linked("BAN-1", "Acme").await?;
+    for _ in 0..3 {
+        world.until("EXISTS (SELECT 1 FROM hubspot.quota_holder)").await?;
+        world.take_relay().context("the relay")?.stop().await;
+        assert_eq!(world.count("FROM hubspot.quota_holder").await?, 0);
+        world.start_relay("").await?;
+    }
     Ok(())
 }

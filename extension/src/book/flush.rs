@@ -1,6 +1,6 @@
 //! Storing what a call decided: one statement per table, none where nothing changed.
 
-use super::{Book, Entry, Queue, Record};
+use super::{Book, Entry, Lifecycle, Queue, Record};
 use crate::spi;
 use hubspot_sync_core::field::Side;
 use serde_json::{Value as Json, json};
@@ -24,8 +24,10 @@ ON CONFLICT (link_id, field_id) DO UPDATE SET
 
 const STORE_LINKS: &str = r#"
 UPDATE hubspot.link l SET hubspot_id = v.hubspot_id, status = v.status, contacted = v.contacted, id_written = v.id_written, message = v.message,
+  lifecycle = v.lifecycle, deleted_at = v.deleted_at, life_at = v.life_at, gone_id = v.gone_id,
   linked_at = CASE WHEN v.status = 'linked' THEN coalesce(l.linked_at, clock_timestamp()) ELSE l.linked_at END
-FROM json_to_recordset($1::json) AS v (link_id bigint, hubspot_id text, status text, contacted boolean, id_written boolean, message text)
+FROM json_to_recordset($1::json) AS v (link_id bigint, hubspot_id text, status text, contacted boolean, id_written boolean, message text,
+  lifecycle text, deleted_at bigint, life_at bigint, gone_id text)
 WHERE l.id = v.link_id"#;
 
 const STORE_LOGS: &str = r#"
@@ -138,13 +140,21 @@ impl Book {
             }
             queue(&record, &mut offers, &mut removals, &mut releases);
             if let Some(id) = &record.hubspot_id
-                && record.status == "linked"
+                && matches!(record.status.as_str(), "linked" | "deleted_here")
+                && record.lifecycle != Some(Lifecycle::Archiving)
                 && (record.queue == Queue::Finish || record.link_changed || record.fields.values().any(|e| e.changed))
                 && record.fields.values().all(|e| e.state.in_flight.is_none())
             {
                 wakes.push(json!({"hubspot_object": record.mapping.hubspot_object, "hubspot_id": id}));
             }
-            if record.link_changed && record.status == "linked" && record.message.is_none() {
+            if record.link_changed
+                && matches!(
+                    record.status.as_str(),
+                    "linked" | "new" | "deleted_here" | "deleted_there"
+                )
+                && record.message.is_none()
+                && record.failures.is_empty()
+            {
                 mended.push(json!({"link_id": record.link_id, "field_id": null}));
             }
             let failed_now: Vec<i64> = record.failures.iter().filter_map(|f| f["field_id"].as_i64()).collect();
@@ -157,7 +167,9 @@ impl Book {
             }
             if record.link_changed {
                 links.push(json!({"link_id": record.link_id, "hubspot_id": record.hubspot_id, "status": record.status,
-                                  "contacted": record.contacted, "id_written": record.id_written, "message": record.message}));
+                                  "contacted": record.contacted, "id_written": record.id_written, "message": record.message,
+                                  "lifecycle": record.lifecycle.map(Lifecycle::label), "deleted_at": record.deleted_at,
+                                  "life_at": record.life_at, "gone_id": record.gone_id}));
             }
             logs.append(&mut record.logs);
             ends.append(&mut record.ends);
@@ -227,7 +239,9 @@ fn place_conflict(record: &mut Record, conflict: &mut Json, ids: &mut ConflictId
 
 fn queue(record: &Record, offers: &mut Vec<Json>, removals: &mut Vec<Json>, releases: &mut Vec<Json>) {
     let needed = record.needs_delivery();
+    // A record as a whole (to be archived, to be looked up) does not wait for a batch.
     let batch = record.contacted
+        && record.lifecycle.is_none()
         && record
             .fields
             .values()

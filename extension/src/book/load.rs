@@ -1,6 +1,6 @@
 //! Locking links and loading their fields' states.
 
-use super::{Book, Entry, Queue, Record};
+use super::{Book, Entry, Lifecycle, Queue, Record};
 use crate::catalog::Catalog;
 use crate::spi;
 use hubspot_sync_core::field::{FieldState, Held, InFlight, Side};
@@ -33,6 +33,10 @@ struct LinkRow {
     contacted: bool,
     id_written: bool,
     message: Option<String>,
+    lifecycle: Option<String>,
+    deleted_at: i64,
+    life_at: i64,
+    gone_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +152,11 @@ impl Book {
                         conflicts: Vec::new(),
                         failures: Vec::new(),
                         row_writes: BTreeMap::new(),
+                        delete_row: false,
+                        lifecycle: link.lifecycle.as_deref().and_then(Lifecycle::parse),
+                        deleted_at: link.deleted_at,
+                        life_at: link.life_at,
+                        gone_id: link.gone_id,
                         authors: BTreeMap::new(),
                     },
                 );

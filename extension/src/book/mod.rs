@@ -5,10 +5,12 @@
 //! locked or was changed meanwhile is dropped whole, as if the event had not been offered, and is offered again.
 
 mod flush;
+mod lifecycle;
 mod load;
 mod policy;
 mod rows;
 
+pub use lifecycle::{Lifecycle, settle_conflicts};
 pub use rows::{Written, read_rows, text_expression};
 
 use crate::catalog::{Catalog, Clock, Field, Mapping};
@@ -110,6 +112,16 @@ pub struct Record {
     pub authors: BTreeMap<(i32, i64), String>,
     /// The row holds the HubSpot id, or has no field for it.
     pub id_written: bool,
+    /// What a deletion or a merge still asks for.
+    pub lifecycle: Option<Lifecycle>,
+    /// When the row or the record was deleted, on the clock of its side.
+    pub deleted_at: i64,
+    /// HubSpot's instant of the newest deletion, restore or merge taken into account.
+    pub life_at: i64,
+    /// The HubSpot record this row had before, or had archived.
+    pub gone_id: Option<String>,
+    /// The row is to be deleted.
+    pub delete_row: bool,
     link_changed: bool,
     logs: Vec<Json>,
     ends: Vec<Json>,
@@ -128,7 +140,12 @@ impl Record {
     pub fn needs_delivery(&self) -> bool {
         match self.status.as_str() {
             "new" => true,
-            "linked" => !self.contacted || self.fields.values().any(|e| e.state.needs_delivery()),
+            "linked" => {
+                !self.contacted
+                    || self.lifecycle == Some(Lifecycle::Heard)
+                    || self.fields.values().any(|e| e.state.needs_delivery())
+            }
+            "deleted_here" => matches!(self.lifecycle, Some(Lifecycle::Archive | Lifecycle::Archiving)),
             _ => false,
         }
     }
@@ -168,8 +185,18 @@ impl Record {
         }
     }
 
+    /// Nothing is to be written into the row any more.
+    pub fn row_writes_forgotten(&mut self) {
+        self.row_writes.clear();
+        self.write_id_back = false;
+    }
+
     /// HubSpot does not know the record any more: on record, until it is restored or retried.
     pub fn gone_missing(&mut self) {
+        if self.lifecycle == Some(Lifecycle::Heard) {
+            // It was heard of as deleted: what follows from that is decided by the look it waits for.
+            return;
+        }
         self.status = "missing".into();
         self.touch_link();
         self.log(None, "HUBSPOT", "missing", json!({}));

@@ -135,7 +135,7 @@ pub(super) fn write_rows(book: &mut Book) -> Written {
     let mut written = Written::default();
     let mut by_mapping: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
     for record in book.records.values() {
-        if !record.row_writes.is_empty() || record.write_id_back {
+        if !record.row_writes.is_empty() || record.write_id_back || record.delete_row {
             by_mapping.entry(record.mapping.id).or_default().push(record.link_id);
         }
     }
@@ -156,12 +156,12 @@ fn write_mapping(book: &mut Book, mapping: &Rc<Mapping>, links: &[i64], written:
     let absent: Vec<&str> = keys.iter().copied().filter(|k| !now_there.contains_key(*k)).collect();
     let locked = read_rows(mapping, &absent, &[], false);
     let mut groups: BTreeMap<Vec<i32>, Vec<RowWrite>> = BTreeMap::new();
-    let mut gone = Vec::new();
+    let (mut gone, mut deletions) = (Vec::new(), Vec::new());
     for record in records {
         let Some(texts) = now_there.get(&record.key) else {
             if locked.contains_key(&record.key) {
                 written.busy.insert(record.link_id);
-            } else {
+            } else if !record.delete_row {
                 gone.push(record.link_id);
             }
             continue;
@@ -169,6 +169,10 @@ fn write_mapping(book: &mut Book, mapping: &Rc<Mapping>, links: &[i64], written:
         if let Some(moved) = moved_fields(record, texts) {
             recapture(record, &moved);
             written.busy.insert(record.link_id);
+            continue;
+        }
+        if record.delete_row {
+            deletions.push((record.link_id, record.key.clone()));
             continue;
         }
         let mut sets: BTreeMap<i32, Option<String>> = BTreeMap::new();
@@ -209,17 +213,54 @@ fn write_mapping(book: &mut Book, mapping: &Rc<Mapping>, links: &[i64], written:
             .refused
             .insert(link, "the row does not exist any more".to_owned());
     }
+    delete_rows(mapping, &deletions, written);
     for (ids, rows) in groups {
         write_group(mapping, &ids, &rows, written);
     }
 }
 
-/// Fields that are to be written and do not hold what the decision was based on, with what they hold.
+/// Deletes rows that hold what the decision was based on. Somebody may hold a weaker lock that a deletion has to wait for (a
+/// foreign key's): such a row is busy. One that the table keeps, by a constraint or a trigger, is refused.
+fn delete_rows(mapping: &Mapping, rows: &[(i64, String)], written: &mut Written) {
+    let lock = format!(
+        "SELECT json_agg(r.key)::text FROM (SELECT v.key FROM {} FOR UPDATE OF t SKIP LOCKED) r",
+        join(mapping, &[])
+    );
+    let delete = format!(
+        "WITH d AS (DELETE FROM {} AS t USING {} RETURNING v.key) SELECT json_agg(d.key)::text FROM d",
+        mapping.source_name,
+        join(mapping, &[]).replacen(&format!(", {} AS t WHERE", mapping.source_name), " WHERE", 1)
+    );
+    for (link, key) in rows {
+        let arg = document(mapping, &[key], &[]);
+        if spi::as_role(mapping.owner(), || spi::rows(&lock, &arg)).is_empty() {
+            written.busy.insert(*link);
+            continue;
+        }
+        let outcome = spi::subtransaction(std::panic::AssertUnwindSafe(|| {
+            spi::as_role(mapping.owner(), || spi::rows(&delete, &arg).len())
+        }));
+        match outcome {
+            Ok(0) => {
+                let reason = "a trigger of the table kept the row from being deleted";
+                written.refused.insert(*link, reason.to_owned());
+            }
+            Ok(_) => {}
+            Err(reason) => {
+                written.refused.insert(*link, reason);
+            }
+        }
+    }
+}
+
+/// Fields that are to be written (all, when the row is to be deleted) and do not hold what the decision was based on, with
+/// what they hold.
 fn moved_fields(record: &Record, texts: &RowText) -> Option<Vec<(Rc<Field>, Option<String>)>> {
     let moved: Vec<_> = record
-        .row_writes
-        .keys()
-        .filter_map(|id| record.fields.get(id))
+        .fields
+        .iter()
+        .filter(|(id, _)| record.delete_row || record.row_writes.contains_key(id))
+        .map(|(_, entry)| entry)
         .filter_map(|entry| {
             let text = texts.get(&entry.field.id)?;
             (convert::from_warp(&entry.field, text.as_deref()) != entry.loaded_row)

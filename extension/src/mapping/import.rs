@@ -351,8 +351,8 @@ fn check_options(options: &Json, fields: &[FieldMapping], table: &Table, faults:
         }
     };
     let on_create = one_of("on_create", &["create", "ignore"]);
-    let on_local_delete = one_of("on_local_delete", &["keep"]);
-    let on_hubspot_delete = one_of("on_hubspot_delete", &["keep"]);
+    let on_local_delete = one_of("on_local_delete", &["keep", "archive"]);
+    let on_hubspot_delete = one_of("on_hubspot_delete", &["keep", "delete", "recreate"]);
     let key_columns: Vec<String> = match given.get("key_columns") {
         None => table.primary_key.clone(),
         Some(list) => list

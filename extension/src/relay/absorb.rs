@@ -3,7 +3,7 @@
 //! One call at a time takes over, in order of id: two changes of one row are always captured in the
 //! order of their commits, because the row's lock orders them. A change that commits late is simply taken over late.
 
-use crate::book::{Book, Record};
+use crate::book::{Book, Lifecycle, Queue, Record};
 use crate::catalog::{Catalog, Clock, Mapping};
 use crate::{convert, spi};
 use hubspot_sync_core::mapping::Direction;
@@ -110,9 +110,10 @@ fn truncate(mapping_id: i32) {
     .iter()
     .filter_map(Json::as_i64)
     .collect();
-    let mut book = Book::open(Catalog::load(), &ids, super::now_us());
+    let now = super::now_us();
+    let mut book = Book::open(Catalog::load(), &ids, now);
     for record in book.records.values_mut() {
-        deleted(record, "truncate");
+        deleted(record, "truncate", now);
     }
     book.flush();
 }
@@ -156,19 +157,11 @@ fn settle(changes: Vec<Change>) {
             continue;
         };
         if change.op == "D" {
-            deleted(record, change.actor.as_deref().unwrap_or(""));
+            deleted(record, change.actor.as_deref().unwrap_or(""), change.at_us);
             continue;
         }
-        if record.status == "deleted_here" || (record.status == "parked" && record.hubspot_id.is_none()) {
-            // The key came back, or what kept the record from being found may have been mended: it is met anew.
-            record.status = if record.hubspot_id.is_some() {
-                "linked".into()
-            } else {
-                "new".into()
-            };
-            record.contacted = false;
-            record.message = None;
-            record.touch_link();
+        if record.row_is_gone() || (record.status == "parked" && record.hubspot_id.is_none()) {
+            came_back(record, clock, now);
         }
         let mapping = record.mapping.clone();
         if matches!(change.op.as_str(), "I" | "F") {
@@ -231,16 +224,55 @@ fn emptied(record: &Record, filled: Option<&Map<String, Json>>) -> Map<String, J
         .collect()
 }
 
-/// The row was deleted: nothing of it is sent any more, and the waiting edits end.
-fn deleted(record: &mut Record, actor: &str) {
-    record.log(None, "WARP", "deleted", json!({"actor": actor}));
-    record.status = "deleted_here".into();
+/// The key came back, or what kept the record from being found may have been mended: it is met anew. An archive that is not
+/// under way yet is not asked for any more; one that is done needs another record.
+fn came_back(record: &mut Record, clock: Clock, now: i64) {
+    if record.lifecycle == Some(Lifecycle::Archived) {
+        record.start_anew(clock, now, "the row came back after its record was archived");
+        return;
+    }
+    record.status = if record.hubspot_id.is_some() {
+        "linked".into()
+    } else {
+        "new".into()
+    };
+    record.contacted = false;
+    record.message = None;
+    if record.lifecycle != Some(Lifecycle::Archiving) {
+        record.set_lifecycle(None);
+    }
     record.touch_link();
-    let fields: Vec<_> = record.fields.values().map(|e| e.field.clone()).collect();
-    for field in fields {
+}
+
+/// The row was deleted: nothing of it is sent any more, and the waiting edits end. Its record is archived when the mapping
+/// says so, and both sides were compared once: what nobody here ever knew is not ours to delete.
+fn deleted(record: &mut Record, actor: &str, at_us: i64) {
+    record.log(None, "WARP", "deleted", json!({"actor": actor, "edited_us": at_us}));
+    let flying = record.fields.values().any(|e| e.state.in_flight.is_some());
+    let known = record.contacted || record.fields.values().any(|e| e.state.base.is_some());
+    let archives = record.mapping.on_local_delete == "archive";
+    let creating = archives && record.status == "new" && flying;
+    let next = match record.status.as_str() {
+        "deleted_here" => record.lifecycle,
+        "deleted_there" | "missing" => Some(Lifecycle::Archived),
+        _ if record.lifecycle == Some(Lifecycle::Archiving) => record.lifecycle,
+        "linked" if archives && known => Some(Lifecycle::Archive),
+        _ if creating => Some(Lifecycle::Archive),
+        _ => None,
+    };
+    record.status = "deleted_here".into();
+    record.message = None;
+    record.deleted_at = at_us;
+    record.set_lifecycle(next);
+    for field in record.known_fields() {
         record.event(&field, Clock::default(), 0, |state, _, out| state.abandon(out));
     }
-    record.queue = crate::book::Queue::Finish;
+    // A claim under way goes on: its answer may tell which record is to be archived.
+    record.queue = if record.needs_delivery() {
+        Queue::Offer
+    } else {
+        Queue::Finish
+    };
 }
 
 /// Ids for ledger entries, ascending when popped.

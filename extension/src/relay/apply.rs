@@ -1,13 +1,14 @@
 //! Applying stored events: each property change is shown to its field's machine, and what wins is written to the rows.
 
-use super::now_us;
-use crate::book::{Book, Queue};
-use crate::catalog::Catalog;
+use super::{archive, lifecycle, now_us};
+use crate::book::{Book, Record};
+use crate::catalog::{Catalog, Clock, Field};
 use crate::{convert, spi};
-use hubspot_sync_core::field::{Intake, Source};
+use hubspot_sync_core::field::{Intake, Source, Version};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// Pending events in the order in which HubSpot made them, each with the links that hold its record.
 const NEXT: &str = r#"
@@ -15,6 +16,8 @@ WITH page AS MATERIALIZED (
   SELECT id, event, hubspot_object, hubspot_id, occurred_at FROM hubspot.webhook_events
   WHERE status = 'pending' ORDER BY occurred_at, id LIMIT ($1::json->>'max')::int FOR UPDATE SKIP LOCKED)
 SELECT json_agg(json_build_object('id', p.id, 'event', p.event, 'at_us', p.occurred_at, 'object', p.hubspot_object,
+  'archived_by_us', EXISTS (SELECT 1 FROM hubspot.link l JOIN hubspot.object_mapping m ON m.id = l.mapping_id
+                            WHERE l.gone_id = p.hubspot_id AND m.hubspot_object = p.hubspot_object),
   'links', (SELECT json_agg(l.id ORDER BY l.id) FROM hubspot.link l JOIN hubspot.object_mapping m ON m.id = l.mapping_id
             WHERE m.hubspot_object = p.hubspot_object AND l.hubspot_id = ANY (ARRAY[p.hubspot_id, p.event->>'primaryObjectId']
               || ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(p.event->'mergedObjectIds') WHEN 'array' THEN p.event->'mergedObjectIds' ELSE '[]' END))))) ORDER BY p.occurred_at, p.id)::text
@@ -25,17 +28,24 @@ UPDATE hubspot.webhook_events e SET status = v.status, detail = v.detail,
   processed_at = CASE WHEN v.status IN ('applied', 'skipped', 'failed') THEN clock_timestamp() END
 FROM json_to_recordset($1::json) AS v (id bigint, status text, detail text) WHERE e.id = v.id"#;
 
+/// A stored event.
 #[derive(Deserialize)]
-struct Event {
+pub struct Event {
     id: i64,
     event: Json,
-    at_us: i64,
+    /// HubSpot's instant, microseconds.
+    pub at_us: i64,
     object: Option<String>,
-    links: Option<Vec<i64>>,
+    /// The links that hold its record.
+    pub links: Option<Vec<i64>>,
+    /// We had this very record archived.
+    #[serde(default)]
+    pub archived_by_us: bool,
 }
 
 impl Event {
-    fn text(&self, key: &str) -> Option<String> {
+    /// A member of the event as text.
+    pub fn text(&self, key: &str) -> Option<String> {
         match &self.event[key] {
             Json::String(s) => Some(s.clone()),
             Json::Number(n) => Some(n.to_string()),
@@ -50,8 +60,15 @@ impl Event {
             .unwrap_or_default()
     }
 
+    /// A list of the event as texts.
+    pub fn texts(&self, key: &str) -> Vec<String> {
+        let list = self.event[key].as_array().into_iter().flatten();
+        list.map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+            .collect()
+    }
+
     /// HubSpot says that this app wrote it.
-    fn source(&self) -> Source {
+    pub fn source(&self) -> Source {
         let ours = self.text("changeSource").as_deref() == Some("INTEGRATION")
             && self.text("appId").is_some()
             && self.text("sourceId") == self.text("appId");
@@ -60,7 +77,7 @@ impl Event {
 }
 
 /// What became of an event.
-type Verdict = (&'static str, Option<String>);
+pub type Verdict = (&'static str, Option<String>);
 
 /// See the contract.
 pub fn apply(max_events: i32) -> Json {
@@ -167,6 +184,9 @@ fn one(book: &mut Book, event: &Event) -> Verdict {
         return ("unmatched", Some("the record is not linked".into()));
     }
     let what = event.what();
+    if what == "merge" {
+        return lifecycle::merge(book, event);
+    }
     let mut verdict: Verdict = ("skipped", Some(format!("{what} events change nothing here")));
     for link in links {
         let Some(record) = book.records.get_mut(&link) else {
@@ -181,6 +201,10 @@ fn one(book: &mut Book, event: &Event) -> Verdict {
                     verdict = ("skipped", Some("this property is not mapped".into()));
                     continue;
                 };
+                if record.row_is_gone() {
+                    verdict = row_is_gone(record, &field, event, clock, now);
+                    continue;
+                }
                 if !matches!(record.status.as_str(), "linked") || !record.contacted {
                     verdict = ("unmatched", Some("the record was not compared yet".into()));
                     continue;
@@ -212,63 +236,23 @@ fn one(book: &mut Book, event: &Event) -> Verdict {
                     }
                 };
             }
-            "deletion" | "privacyDeletion" => {
-                record.status = "deleted_there".into();
-                record.message = Some("the record was deleted in HubSpot".into());
-                record.touch_link();
-                record.log(None, "HUBSPOT", "deleted", json!({"edited_us": event.at_us}));
-                record.queue = Queue::Offer;
-                verdict = ("applied", None);
-            }
-            "restore" => {
-                if record.status == "deleted_there" || record.status == "missing" {
-                    record.status = "linked".into();
-                    record.contacted = false;
-                    record.message = None;
-                    record.touch_link();
-                    record.log(None, "HUBSPOT", "restored", json!({"edited_us": event.at_us}));
-                }
-                verdict = ("applied", None);
-            }
-            "merge" => verdict = merged(book, link, event),
+            "deletion" | "privacyDeletion" => verdict = lifecycle::deletion(record, event, clock, now),
+            "restore" => verdict = lifecycle::restore(record, event),
             _ => {}
         }
     }
     verdict
 }
 
-/// HubSpot merged records into one: the link follows to the surviving id, and both sides are compared again. When two
-/// rows were linked to records that are one now, a person has to say which row is the one.
-fn merged(book: &mut Book, link: i64, event: &Event) -> Verdict {
-    let Some(survivor) = event.text("newObjectId").or_else(|| event.text("primaryObjectId")) else {
-        return ("failed", Some("the event names no surviving record".into()));
+/// A property of a record whose row was deleted.
+fn row_is_gone(record: &mut Record, field: &Rc<Field>, event: &Event, clock: Clock, now: i64) -> Verdict {
+    let Ok(value) = convert::from_hubspot(field, event.text("propertyValue").as_deref()) else {
+        return ("skipped", Some("the row is deleted".into()));
     };
-    let mapping = book.records.get(&link).map(|r| r.mapping.id);
-    let taken = book.records.values().any(|r| {
-        r.link_id != link && Some(r.mapping.id) == mapping && r.hubspot_id.as_deref() == Some(survivor.as_str())
-    });
-    let Some(record) = book.records.get_mut(&link) else {
-        return ("skipped", None);
+    let version = Version {
+        value,
+        at: event.at_us,
+        source: event.source(),
     };
-    if taken {
-        record.status = "parked".into();
-        record.hubspot_id = None;
-        record.touch_link();
-        let message = "HubSpot merged this row's record with that of another row";
-        record.fail(None, "inbound", "unlinked", message, json!({"value": survivor}));
-        return ("applied", Some(message.into()));
-    }
-    record.log(
-        None,
-        "HUBSPOT",
-        "merged",
-        json!({"hubspot_value": survivor, "edited_us": event.at_us}),
-    );
-    record.hubspot_id = Some(survivor);
-    record.status = "linked".into();
-    record.message = None;
-    record.contacted = false;
-    record.write_id_back = true;
-    record.touch_link();
-    ("applied", None)
+    archive::edited(record, field, &version, clock, now)
 }

@@ -1,7 +1,7 @@
 //! Claiming: the records with the longest wait get a lease and a fencing token, and the relay is told what to read.
 
 use super::{absorb, may_work, now_us};
-use crate::book::{Book, Queue, Record, read_rows};
+use crate::book::{Book, Lifecycle, Queue, Record, read_rows};
 use crate::catalog::{Catalog, Clock, Field, Mapping};
 use crate::spi;
 use hubspot_sync_core::field::Read;
@@ -102,6 +102,10 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
         let Some((token, attempt)) = claimed.get(&record.link_id) else {
             continue;
         };
+        if record.row_is_gone() {
+            claims.push(super::archive::claim(record, *token, *attempt));
+            continue;
+        }
         claims.push(describe(record, *token, *attempt, now - i64::from(cache_ttl_ms) * 1000));
     }
     book.flush();
@@ -137,7 +141,8 @@ fn identify(book: &mut Book) {
             .iter()
             .filter_map(|id| {
                 let text = rows.get(&book.records.get(id)?.key)?.get(&id_field.id)?.clone()?;
-                (!text.is_empty()).then_some((*id, text))
+                let gone = book.records.get(id)?.gone_id.as_deref() == Some(text.as_str());
+                (!text.is_empty() && !gone).then_some((*id, text))
             })
             .collect();
         for (link_id, hubspot_id) in unclaimed(mapping_id, held) {
@@ -211,7 +216,16 @@ fn describe(record: &mut Record, token: i64, attempt: i64, fresh_since: i64) -> 
         // Does the record exist at all? Its values are enough to know.
         read = Read::Value;
     } else if !record.contacted {
-        read = Read::History;
+        // Equal values and empty ones need no history; where both sides met before, it is certain to be needed.
+        let known = |e: &crate::book::Entry| e.state.in_flight.is_some() || e.state.base.is_some();
+        read = if record.fields.values().any(known) {
+            Read::History
+        } else {
+            Read::Value
+        };
+    } else if record.lifecycle == Some(Lifecycle::Heard) {
+        // Is it gone, or has it become another one?
+        read = read.max(Read::Value);
     }
     let mut claim = document(record, token, read);
     claim["attempt"] = json!(attempt);

@@ -17,7 +17,7 @@ pub fn taken(news: &[Json]) -> BTreeSet<i64> {
     }
     // A row that is gone does not keep its record from a row that took its place.
     spi::run(
-        r#"UPDATE hubspot.link l SET hubspot_id = NULL FROM json_to_recordset($1::json) AS v (link_id bigint, mapping_id int, hubspot_id text)
+        r#"UPDATE hubspot.link l SET hubspot_id = NULL, lifecycle = NULL FROM json_to_recordset($1::json) AS v (link_id bigint, mapping_id int, hubspot_id text)
            WHERE l.mapping_id = v.mapping_id AND l.hubspot_id = v.hubspot_id AND l.id <> v.link_id AND l.status = 'deleted_here'"#,
         &json!(news),
     );

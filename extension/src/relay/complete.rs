@@ -1,8 +1,8 @@
 //! Completing: what HubSpot answered to a write, or that it did not.
 
 use super::decide::held_claims;
-use super::{collision, now_us, parse};
-use crate::book::{Book, Queue, Record};
+use super::{archive, collision, now_us, parse};
+use crate::book::{Book, Lifecycle, Queue, Record};
 use crate::catalog::{Catalog, Clock, Field};
 use crate::{convert, spi};
 use hubspot_sync_core::field::{EditEnd, Effect};
@@ -10,12 +10,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
 
+/// What became of a write, see the contract.
 #[derive(Deserialize)]
-struct Answer {
+pub struct Answer {
     claim: String,
     token: i64,
-    outcome: String,
-    hubspot_id: Option<String>,
+    pub outcome: String,
+    pub hubspot_id: Option<String>,
     #[serde(default)]
     created: bool,
     #[serde(default)]
@@ -26,16 +27,16 @@ struct Answer {
     answered_at_ms: i64,
     #[serde(default)]
     properties: Map<String, Json>,
-    kind: Option<String>,
+    pub kind: Option<String>,
     property: Option<String>,
-    message: Option<String>,
-    http_status: Option<i64>,
+    pub message: Option<String>,
+    pub http_status: Option<i64>,
     #[serde(default)]
-    unknown: bool,
+    pub unknown: bool,
     #[serde(default)]
-    delay_ms: i64,
+    pub delay_ms: i64,
     #[serde(default = "yes")]
-    spent: bool,
+    pub spent: bool,
 }
 
 fn yes() -> bool {
@@ -74,6 +75,10 @@ pub fn complete(relay_id: &str, results: &Json) -> Json {
             continue;
         };
         completed += 1;
+        if record.row_is_gone() || record.lifecycle == Some(Lifecycle::Archiving) {
+            archive::complete(record, answer, clock, now);
+            continue;
+        }
         match answer.outcome.as_str() {
             "ok" if taken.contains(&record.link_id) => landed_elsewhere(record, answer, clock, now),
             "ok" => landed(record, answer, clock, now),

@@ -1,8 +1,8 @@
 //! Deciding: what the relay read is shown to the machine, and what must be sent is recorded as in flight before it leaves.
 
 use super::claim::{document, match_value};
-use super::{absorb, collision, now_us, parse};
-use crate::book::{Book, Queue, Record};
+use super::{absorb, archive, collision, lifecycle, now_us, parse};
+use crate::book::{Book, Lifecycle, Queue, Record};
 use crate::catalog::{Catalog, Clock, Field};
 use crate::{convert, spi};
 use hubspot_sync_core::field::{Decision, Effect, Observation as Seen, Read, Source, Version};
@@ -99,7 +99,10 @@ pub fn decide(relay_id: &str, observations: &Json) -> Json {
         match one(record, seen, clock, now) {
             Next::Read(read) => {
                 record.queue = Queue::Keep;
-                reads.push(document(record, seen.token, read));
+                reads.push(match record.row_is_gone() {
+                    true => archive::look_again(record, seen.token, read),
+                    false => document(record, seen.token, read),
+                });
             }
             Next::Write(write) => {
                 record.queue = Queue::Keep;
@@ -153,7 +156,9 @@ fn adopt(book: &mut Book, observations: &[Observation]) {
         .filter_map(|o| {
             let record = book.records.get(&o.claim.parse().ok()?)?;
             let id = o.hubspot_id.as_ref()?;
-            (record.hubspot_id.as_ref() != Some(id)).then(|| collision::found(record, id))
+            // A record whose row is gone is not looked for elsewhere: it may belong to another row.
+            let looks = !record.row_is_gone() || record.hubspot_id.is_none();
+            (looks && record.hubspot_id.as_ref() != Some(id)).then(|| collision::found(record, id))
         })
         .collect();
     let taken = collision::taken(&news);
@@ -161,6 +166,21 @@ fn adopt(book: &mut Book, observations: &[Observation]) {
         let (Some(link), Some(id)) = (new["link_id"].as_i64(), new["hubspot_id"].as_str()) else {
             continue;
         };
+        let Some(mapping) = book
+            .records
+            .get(&link)
+            .filter(|r| !r.row_is_gone())
+            .map(|r| r.mapping.id)
+        else {
+            if let (Some(record), false) = (book.records.get_mut(&link), taken.contains(&link)) {
+                record.hubspot_id = Some(id.to_owned());
+                record.touch_link();
+            }
+            continue;
+        };
+        if !taken.contains(&link) {
+            book.yield_id(mapping, id);
+        }
         let Some(record) = book.records.get_mut(&link) else {
             continue;
         };
@@ -169,29 +189,46 @@ fn adopt(book: &mut Book, observations: &[Observation]) {
             continue;
         }
         let how = if record.hubspot_id.is_none() {
+            record.hubspot_id = Some(id.to_owned());
+            record.status = "linked".into();
+            record.write_id_back = true;
+            record.touch_link();
             "by the match property"
         } else {
+            record.follow_to(id);
             "HubSpot merged the record into another"
         };
-        record.hubspot_id = Some(id.to_owned());
-        record.status = "linked".into();
-        record.write_id_back = true;
-        record.touch_link();
         record.log(None, "SYNC", "linked", json!({"hubspot_value": id, "detail": how}));
     }
 }
 
-enum Next {
+/// What follows from an observation.
+pub enum Next {
     Read(Read),
     Write(Json),
     Settled,
 }
 
 fn one(record: &mut Record, seen: &Observation, clock: Clock, now: i64) -> Next {
+    if record.row_is_gone() && record.needs_delivery() {
+        return archive::decide(record, seen, clock, now);
+    }
     if !matches!(record.status.as_str(), "new" | "linked") {
         return Next::Settled;
     }
+    if seen.found == Some(true) && matches!(record.lifecycle, Some(Lifecycle::Heard | Lifecycle::Archiving)) {
+        // It lives: it was restored, merged, or the archive did not land (and is met as it comes, should it land late).
+        record.set_lifecycle(None);
+    }
     match (seen.found, record.hubspot_id.is_some()) {
+        (Some(false), true) if record.lifecycle == Some(Lifecycle::Archiving) => {
+            archive::archived(record, clock, now, "HubSpot has no such record any more");
+            return Next::Settled;
+        }
+        (Some(false), true) if record.lifecycle == Some(Lifecycle::Heard) => {
+            lifecycle::gone(record, clock, now);
+            return Next::Settled;
+        }
         (Some(false), true) => {
             record.gone_missing();
             return Next::Settled;
@@ -202,11 +239,19 @@ fn one(record: &mut Record, seen: &Observation, clock: Clock, now: i64) -> Next 
     }
     let versions = remember(record, seen);
     if !record.contacted {
-        if seen.versions.is_none() {
+        return match present(record, seen) {
+            Some(values) if seen.versions.is_none() => {
+                let newest = seen.updated_at_ms.unwrap_or(0) * 1000;
+                first_contact(record, &values, &versions, newest, clock, now);
+                send_contacted(record, seen, clock, now)
+            }
             // Times and authors decide between two values that never agreed.
-            return Next::Read(Read::History);
-        }
-        return first_contact(record, &versions, clock, now);
+            _ if seen.versions.is_none() => Next::Read(Read::History),
+            _ => {
+                first_contact(record, &BTreeMap::new(), &versions, 0, clock, now);
+                send_contacted(record, seen, clock, now)
+            }
+        };
     }
     let mut sends = Vec::new();
     for field in waiting(record) {
@@ -308,27 +353,98 @@ pub fn remember(record: &mut Record, seen: &Observation) -> BTreeMap<i32, Vec<Ve
     versions
 }
 
-/// Both sides exist and were never compared.
-fn first_contact(record: &mut Record, versions: &BTreeMap<i32, Vec<Version>>, clock: Clock, now: i64) -> Next {
+/// The present values by field, when they are enough for a first contact: the record's last change is known, so that no
+/// older event can be taken for news, and no field needs its history.
+fn present(record: &mut Record, seen: &Observation) -> Option<BTreeMap<i32, Value>> {
+    seen.updated_at_ms?;
     let mapping = record.mapping.clone();
+    let mut values = BTreeMap::new();
+    for field in mapping.fields.iter().filter(|f| f.sync_direction != Direction::None) {
+        let text = seen.properties.get(&field.hubspot_property)?.as_str();
+        let value = match convert::from_hubspot(field, text) {
+            Ok(value) => value,
+            // HubSpot's value does not count: what it is does not matter.
+            Err(_) if !field.sync_direction.receives() => Value::NULL,
+            Err(_) => return None,
+        };
+        let policy = field.policy(Clock::default());
+        if record.entry(field).state.first_contact_needs_history(&policy, &value) {
+            return None;
+        }
+        values.insert(field.id, value);
+    }
+    Some(values)
+}
+
+/// Both sides exist and were never compared. HubSpot's side is `values`, none of them newer than `changed_at`, or else the
+/// newest of `versions`.
+fn first_contact(
+    record: &mut Record,
+    values: &BTreeMap<i32, Value>,
+    versions: &BTreeMap<i32, Vec<Version>>,
+    changed_at: i64,
+    clock: Clock,
+    now: i64,
+) {
+    let mapping = record.mapping.clone();
+    let merged = record.lifecycle == Some(Lifecycle::Merged);
+    if merged {
+        record.set_lifecycle(None);
+    }
     for field in mapping.fields.iter().filter(|f| f.sync_direction != Direction::None) {
         let history = versions.get(&field.id).cloned().unwrap_or_default();
-        let newest = history.iter().max_by_key(|v| v.at).cloned();
+        if merged && record.fields.contains_key(&field.id) {
+            record.event(field, clock, now, |state, policy, out| {
+                state.merged(policy, &history, out)
+            });
+            continue;
+        }
+        let newest = match values.get(&field.id) {
+            Some(value) => (value.clone(), changed_at),
+            None => history
+                .iter()
+                .max_by_key(|v| v.at)
+                .map_or((Value::NULL, 0), |v| (v.value.clone(), v.at)),
+        };
         record.event(field, clock, now, |state, policy, out| {
             if state.in_flight.is_some() || state.base.is_some() {
                 // An earlier create whose answer was lost, or a record that became another one by a merge or a restore:
                 // the history tells what is ours and what is new.
                 state.learn(policy, &history, out);
             }
-            let (value, at) = newest.map_or((Value::NULL, 0), |v| (v.value, v.at));
-            state.first_contact(policy, &value, at, out);
+            state.first_contact(policy, &newest.0, newest.1, out);
         });
     }
     record.contacted = true;
     record.write_id_back = true;
     record.touch_link();
-    // What is left to send goes out with the next claim, at the generations that stand now.
-    Next::Settled
+}
+
+/// After a first contact: what the row's side won is sent at once, on the strength of the same read.
+fn send_contacted(record: &mut Record, seen: &Observation, clock: Clock, now: i64) -> Next {
+    let changed_at = seen.updated_at_ms.unwrap_or(0) * 1000;
+    let mut sends = Vec::new();
+    let waiting = waiting(record);
+    if waiting.iter().all(|f| f.is_batch()) {
+        return Next::Settled;
+    }
+    for field in waiting {
+        if record.entry(&field).state.in_flight.is_some() {
+            continue;
+        }
+        record.entry(&field).note_claim();
+        let decision = record.event(&field, clock, now, |state, policy, out| {
+            let decision = state.decide(policy, state.generation, &Seen::Nothing, out);
+            if let Some(flight) = &mut state.in_flight {
+                flight.after = flight.after.max(changed_at);
+            }
+            decision
+        });
+        if let Decision::Send(value) = decision {
+            sends.push((field, value));
+        }
+    }
+    write(record, seen.token, sends, clock, now)
 }
 
 /// HubSpot has no such record: create it, found again by its unique property should the answer be lost.

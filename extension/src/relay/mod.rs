@@ -4,10 +4,12 @@
 
 mod absorb;
 mod apply;
+mod archive;
 mod claim;
 mod collision;
 mod complete;
 mod decide;
+pub mod lifecycle;
 mod maintain;
 mod receive;
 mod reconcile;

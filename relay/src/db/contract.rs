@@ -132,6 +132,17 @@ pub struct Claimed {
     pub next_due_ms: Option<i64>,
 }
 
+/// A claim that is given back.
+#[derive(Debug, Clone, Serialize)]
+pub struct GivenBack {
+    /// The claim's record.
+    pub claim: String,
+    /// The claim's fence.
+    pub token: i64,
+    /// When it falls due again, in milliseconds.
+    pub delay_ms: u64,
+}
+
 /// What HubSpot holds of one record.
 #[derive(Debug, Clone, Serialize)]
 pub struct Observation {
@@ -461,6 +472,14 @@ impl Db {
     pub async fn release(&self, relay_id: &str) -> Result<i64, DbError> {
         let sql = "select to_jsonb(hubspot.relay_release($1::text))";
         self.call::<Value>("relay_release", sql, &[&relay_id])
+            .await
+            .map(|value| count(&value))
+    }
+
+    /// Gives back claims that cannot be gone on with; returns how many still held.
+    pub async fn give_back(&self, relay_id: &str, claims: &[GivenBack], spent: bool) -> Result<i64, DbError> {
+        let sql = "select to_jsonb(hubspot.relay_give_back($1::text, $2::jsonb, $3::boolean))";
+        self.call::<Value>("relay_give_back", sql, &[&relay_id, &Json(storable(claims)?), &spent])
             .await
             .map(|value| count(&value))
     }

@@ -8,6 +8,7 @@
 mod batch;
 mod outcome;
 pub(crate) mod read;
+mod record;
 pub(crate) mod round;
 mod write;
 
@@ -26,6 +27,7 @@ use crate::db::listener::Listener;
 use crate::db::pool::Db;
 use crate::gate::Gate;
 use crate::hubspot::client::Client;
+use crate::hubspot::quota::WINDOW;
 use crate::liveness::{Liveness, Part};
 use crate::metrics::Metrics;
 use crate::status::Status;
@@ -43,6 +45,8 @@ pub(crate) const BATCHES: usize = 4;
 const POLL: Duration = Duration::from_secs(1);
 /// Shortest sleep: the extension may know of work it cannot hand out at this moment.
 const SHORT: Duration = Duration::from_millis(10);
+/// Records below which a claim counts as a trickle.
+const FULL: usize = batch::BATCH;
 /// Wait after a database failure.
 const DB_WAIT: Duration = Duration::from_secs(1);
 
@@ -69,10 +73,11 @@ pub(crate) struct Context {
 /// Runs until the context's `stop`, then waits for the rounds in flight.
 pub(crate) async fn run(context: Arc<Context>, listener: Listener, wake: Arc<Notify>) {
     let mut rounds = JoinSet::new();
+    let mut trickle = Trickle::default();
     while !context.stop.is_cancelled() {
         context.liveness.turned(Part::Delivery);
         reap(&mut rounds);
-        let sleep = match step(&context, &listener, &mut rounds).await {
+        let sleep = match step(&context, &listener, &mut rounds, &mut trickle).await {
             Next::Again => continue,
             Next::Sleep(time) => time,
         };
@@ -109,12 +114,36 @@ impl Share {
     }
 }
 
+/// Keeps changes that come one by one from costing a call each.
+///
+/// The first is sent at once. After a claim that fills no batch the next one waits as long as one call of this relay's
+/// share of the limit lasts: what comes meanwhile goes out together, and a trickle alone never uses up the limit.
+#[derive(Debug, Default)]
+struct Trickle {
+    until: Option<Instant>,
+}
+
+impl Trickle {
+    fn note(&mut self, records: usize, share: usize, now: Instant) {
+        let calls = u32::try_from(share.max(1)).unwrap_or(u32::MAX);
+        self.until = (records < FULL).then(|| now + WINDOW / calls);
+    }
+
+    fn wait(&mut self, now: Instant) -> Option<Duration> {
+        let wait = self.until?.saturating_duration_since(now);
+        if wait.is_zero() {
+            self.until = None;
+        }
+        (!wait.is_zero()).then_some(wait)
+    }
+}
+
 enum Next {
     Again,
     Sleep(Duration),
 }
 
-async fn step(context: &Arc<Context>, listener: &Listener, rounds: &mut JoinSet<()>) -> Next {
+async fn step(context: &Arc<Context>, listener: &Listener, rounds: &mut JoinSet<()>, trickle: &mut Trickle) -> Next {
     if !context.status.snapshot().may_claim() {
         listener.asleep().await;
         return Next::Sleep(POLL);
@@ -142,6 +171,9 @@ async fn step(context: &Arc<Context>, listener: &Listener, rounds: &mut JoinSet<
         return Next::Sleep(POLL);
     }
     let started = Instant::now();
+    if let Some(wait) = trickle.wait(started) {
+        return Next::Sleep(wait);
+    }
     match claim(context, share.records).await {
         Ok(claimed) if claimed.claims.is_empty() => {
             if listener.asleep().await {
@@ -160,6 +192,7 @@ async fn step(context: &Arc<Context>, listener: &Listener, rounds: &mut JoinSet<
         }
         Ok(claimed) => {
             listener.awake().await;
+            trickle.note(claimed.claims.len(), context.client.limiter().share(), started);
             let context = Arc::clone(context);
             rounds.spawn(async move { round::run(&context, claimed.claims, started).await });
             Next::Again
@@ -198,6 +231,17 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trickle_waits_for_company() {
+        let (mut trickle, now) = (Trickle::default(), Instant::now());
+        assert_eq!(trickle.wait(now), None);
+        trickle.note(3, 100, now);
+        assert_eq!(trickle.wait(now), Some(Duration::from_millis(100)));
+        assert_eq!(trickle.wait(now + Duration::from_millis(101)), None);
+        trickle.note(FULL, 100, now);
+        assert_eq!(trickle.wait(now), None);
+    }
 
     #[test]
     fn a_small_limit_takes_a_small_share() {

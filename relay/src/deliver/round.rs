@@ -6,16 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::outcome::{not_started, ok_count};
-use super::{Context, LEASE, read, write};
-use crate::db::contract::{Claim, Decided, Observation, Operation, Outcome, ReadKind, Write};
-use crate::db::error::DbError;
+use super::{Context, LEASE, read, record, write};
+use crate::db::contract::{Claim, Operation, Outcome, ReadKind, Write};
 use crate::telemetry::event;
 
 /// Reads and decisions before a round gives a claim up: values, then history, with room for a merge.
 const PASSES: usize = 5;
-/// How long outcomes are tried to be recorded while the database is away. The lease is over by then.
-const COMPLETE_FOR: Duration = Duration::from_secs(60);
-const COMPLETE_WAIT: Duration = Duration::from_millis(500);
 
 /// When a round's lease ends, and by when a request must have left.
 #[derive(Debug, Clone, Copy)]
@@ -44,16 +40,14 @@ pub(super) async fn run(context: &Arc<Context>, claims: Vec<Claim>, claimed_at: 
             claim.attempt = attempts.of(&claim.claim);
         }
         let (observations, failed) = read::all(context, pending, lease).await;
-        complete(context, failed).await;
-        let Some(decided) = decide(context, &observations).await else {
-            break;
-        };
+        complete(context, failed, &attempts).await;
+        let decided = record::decide(context, &observations, &attempts).await;
         writes.extend(decided.writes);
         pending = decided.reads;
     }
     let outcomes = write::all(context, writes, &attempts, lease).await;
     let delivered = ok_count(&outcomes);
-    complete(context, outcomes).await;
+    complete(context, outcomes, &attempts).await;
     context.metrics.delivery(claimed_at.elapsed());
     tracing::debug!(
         event = event::DELIVERED,
@@ -97,57 +91,9 @@ impl Attempts {
     }
 }
 
-/// None when the database could not be asked: the leases will expire.
-async fn decide(context: &Context, observations: &[Observation]) -> Option<Decided> {
-    if observations.is_empty() {
-        return Some(Decided::default());
-    }
-    let mut tries = 0;
-    loop {
-        match context.db.decide(&context.relay_id, observations).await {
-            Ok(decided) => return Some(decided),
-            // A serialization failure or deadlock rolled everything back; deciding again is safe.
-            Err(error @ DbError::Postgres(_)) if error.is_retryable() && tries < 3 => {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Err(error) => {
-                context.metrics.database_failed();
-                tracing::error!(event = event::DATABASE_FAILED, function = "relay_decide", %error, "deciding failed");
-                return None;
-            }
-        }
-    }
-}
-
-/// Records outcomes, holding on to them for a while when the database is away.
-async fn complete(context: &Context, outcomes: Vec<Outcome>) {
-    if outcomes.is_empty() {
-        return;
-    }
+async fn complete(context: &Context, outcomes: Vec<Outcome>, attempts: &Attempts) {
     warn_of_losses(&outcomes);
-    let started = Instant::now();
-    loop {
-        match context.db.complete(&context.relay_id, &outcomes).await {
-            Ok(_) => break,
-            Err(error) if error.is_retryable() && started.elapsed() < COMPLETE_FOR => {
-                context.metrics.database_failed();
-                tracing::warn!(event = event::DATABASE_FAILED, function = "relay_complete", %error, "trying again");
-                tokio::time::sleep(COMPLETE_WAIT).await;
-            }
-            Err(error) => {
-                context.metrics.database_failed();
-                tracing::error!(
-                    event = event::OUTCOMES_LOST,
-                    records = outcomes.len(),
-                    %error,
-                    "outcomes could not be recorded; their records will be read again when the leases expire"
-                );
-                break;
-            }
-        }
-    }
-    context.wake_apply.notify_one();
+    record::complete(context, outcomes, attempts).await;
 }
 
 fn warn_of_losses(outcomes: &[Outcome]) {

@@ -1,4 +1,4 @@
-//! What capture costs: `make bench`, `make bench-capture`.
+//! What capture costs and what the relay does: `make bench`, `make bench-capture`, `make bench-relay`.
 //!
 //! Every section prints one table and notes its figures by name. Runs of the compared ways take turns, and a ratio is the
 //! median of the rounds' own ratios, so that what else the machine does cancels out. Nothing here is an assertion about
@@ -13,6 +13,7 @@
 //! | [`rows`], [`unmapped`], [`bulk`], [`committers`] | sections about an application's writes |
 //! | [`wakeup`] | section: how soon after a commit the relay looks |
 //! | [`claims`], with databases from [`backlog`]; [`apply`] | sections about the relay's calls |
+//! | [`relay`] | section: the relay's own throughput |
 
 pub mod apply;
 pub mod backlog;
@@ -22,6 +23,7 @@ pub mod committers;
 pub mod figures;
 pub mod fixture;
 pub mod pgbench;
+pub mod relay;
 pub mod rows;
 pub mod server;
 pub mod stats;
@@ -36,7 +38,16 @@ use figures::Figures;
 use server::{Choice, Server};
 
 /// The sections in the order in which they run.
-pub const SECTIONS: [&str; 7] = ["rows", "unmapped", "bulk", "committers", "wakeup", "claims", "apply"];
+pub const SECTIONS: [&str; 8] = [
+    "rows",
+    "unmapped",
+    "bulk",
+    "committers",
+    "wakeup",
+    "claims",
+    "apply",
+    "relay",
+];
 
 /// How large the sections' databases are.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +146,11 @@ pub async fn run(settings: Settings) -> Result<()> {
             "wakeup" => wakeup::run(&mut bench).await?,
             "claims" => claims::run(&mut bench).await?,
             "apply" => apply::run(&mut bench).await?,
+            // Writes its figures itself: they have a file of their own.
+            "relay" => {
+                relay::run(&bench).await?;
+                continue;
+            }
             other => anyhow::bail!("there is no section {other}; there are {}", SECTIONS.join(", ")),
         }
         bench.figures.merge_into(&bench.settings.out)?;

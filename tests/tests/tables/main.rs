@@ -3,6 +3,7 @@
 mod ddl;
 mod enable;
 mod kinds;
+mod statements;
 mod twin;
 
 use anyhow::{Context as _, Result};

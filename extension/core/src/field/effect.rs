@@ -9,6 +9,8 @@ pub enum ConflictKind {
     BothModified,
     /// The two sides never agreed and hold different values.
     InitialMismatch,
+    /// One side deleted the record, the other edited the field.
+    DeleteUpdate,
 }
 
 impl ConflictKind {
@@ -17,6 +19,7 @@ impl ConflictKind {
         match self {
             ConflictKind::BothModified => "BOTH_MODIFIED",
             ConflictKind::InitialMismatch => "INITIAL_MISMATCH",
+            ConflictKind::DeleteUpdate => "DELETE_UPDATE",
         }
     }
 }

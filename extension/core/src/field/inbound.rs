@@ -272,6 +272,23 @@ impl FieldState {
         self.end_pending(EditEnd::Delivered, out);
     }
 
+    /// Whether first contact needs the property's history, or its present `value` is enough.
+    ///
+    /// Times and authors matter where two values compete, where HubSpot's goes into the row, and where both sides were in
+    /// contact before (a write whose answer was lost, a record that became another one by a merge). They do not where both
+    /// sides hold the same, where HubSpot's side is empty, and where HubSpot's value does not count.
+    pub fn first_contact_needs_history(&self, policy: &Policy, value: &Value) -> bool {
+        if policy.direction == Direction::None {
+            return false;
+        }
+        self.in_flight.is_some()
+            || self.base.is_some()
+            || !(self.held.is_some()
+                || self.same(value, &self.row)
+                || policy.direction == Direction::WarpToHubspot
+                || value.is_null())
+    }
+
     /// First contact of a row with an existing HubSpot record, which holds `value` since `at` (0: unknown).
     ///
     /// A side that is empty yields to one that is not: an empty column never wipes what HubSpot knows, nor the reverse.

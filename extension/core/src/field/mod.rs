@@ -13,6 +13,7 @@
 //! only `LATEST_WINS` compares a database instant with one of HubSpot's, corrected by the measured clock offset.
 
 mod decide;
+mod deletion;
 mod effect;
 mod inbound;
 mod local;
@@ -23,6 +24,7 @@ pub mod rules;
 mod state;
 
 pub use decide::{Decision, Observation, Read, Version};
+pub use deletion::{Against, Deleted, Deletion};
 pub use effect::{ConflictKind, EditEnd, Effect, Note, Winner};
 pub use inbound::{Intake, Source};
 pub use reconcile::{Comparison, Found};

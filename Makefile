@@ -99,6 +99,17 @@ test-e2e: ## End-to-end tests with PostgreSQL and the simulator (after make ext)
 test-alerts: ## Metrics, alert rules, dashboard and runbook against a relay that runs (after make ext)
 	@$(SUITE) alerts $(CARGO) test --locked -p hubspot_sync_tests --test monitoring
 
+# PostgreSQL's own test programs, beside its makefiles.
+PG_TESTS = $(dir $(shell $(PG_CONFIG) --pgxs))../test
+
+.PHONY: installcheck
+installcheck: ## Regression suite and isolation tests on the running server of PG_CONFIG (after make install; PGHOST, PGPORT, PGUSER)
+	mkdir -p $(TARGET)/installcheck
+	cd $(TARGET)/installcheck && $(PG_TESTS)/regress/pg_regress --bindir=$$($(PG_CONFIG) --bindir) --load-extension=hubspot_sync \
+	  --dbname=hubspot_sync_regress --inputdir=$(CURDIR)/tests/regress --outputdir=. --schedule=$(CURDIR)/tests/regress/schedule
+	cd $(TARGET)/installcheck && $(PG_TESTS)/isolation/pg_isolation_regress --bindir=$$($(PG_CONFIG) --bindir) --load-extension=hubspot_sync \
+	  --dbname=hubspot_sync_isolation --inputdir=$(CURDIR)/tests/isolation --outputdir=. --schedule=$(CURDIR)/tests/isolation/schedule
+
 .PHONY: model
 model: ## Search the field machine's larger worlds exhaustively (minutes; the small ones are in make test)
 	$(CARGO) test --locked --release -p hubspot_sync_tests --test model -- --include-ignored --nocapture

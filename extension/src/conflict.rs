@@ -183,12 +183,6 @@ fn undo_resolution(conflict_id: i64) -> String {
     "the conflict is open again".into()
 }
 
-#[pg_extern(stable, parallel_restricted)]
-fn invoking_role() -> pg_sys::Oid {
-    // SAFETY: a plain C call.
-    unsafe { pg_sys::GetOuterUserId() }
-}
-
 /// Parks nothing any more: failed fields (all, or those of one failure) are tried again.
 #[pg_extern(sql = r#"
 CREATE FUNCTION hubspot.retry_failed(id bigint DEFAULT NULL)

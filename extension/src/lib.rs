@@ -28,16 +28,22 @@ mod spi;
 
 pgrx::pg_module_magic!();
 
-pgrx::extension_sql_file!("../../sql/schema/10_types.sql", name = "types", bootstrap);
+pgrx::extension_sql_file!("../../sql/schema/05_schema.sql", name = "schema", bootstrap);
+pgrx::extension_sql_file!("../../sql/schema/10_types.sql", name = "types", requires = ["schema"]);
 pgrx::extension_sql_file!(
     "../../sql/schema/20_mapping.sql",
     name = "mapping",
     requires = ["types"]
 );
 pgrx::extension_sql_file!(
+    "../../sql/schema/25_capture.sql",
+    name = "capture",
+    requires = ["mapping"]
+);
+pgrx::extension_sql_file!(
     "../../sql/schema/30_records.sql",
     name = "records",
-    requires = ["mapping"]
+    requires = ["capture"]
 );
 pgrx::extension_sql_file!(
     "../../sql/schema/32_claims.sql",

@@ -23,6 +23,7 @@ pub mod metrics;
 mod portal;
 mod reconcile;
 pub mod retry;
+mod secrets;
 pub mod status;
 pub mod supervisor;
 pub mod telemetry;

@@ -25,6 +25,7 @@ use crate::hubspot::quota::Purpose;
 use crate::liveness::{Liveness, Part};
 use crate::metrics::Metrics;
 use crate::portal::{self, PortalId};
+use crate::secrets::Watch;
 use crate::status::Status;
 use crate::telemetry::event;
 use crate::{alerts, deliver, ingest, lend, reconcile, web};
@@ -179,8 +180,13 @@ impl Relay {
                 stop.clone(),
             ),
         );
+        let gate = Gate::new(self.client.clone(), self.config.retry.clone(), status.clone());
+        let secrets = Arc::new(web::webhook::Secrets::new(&self.config.webhook));
+        let watch = Watch::new(&self.config, self.client.clone(), gate.clone(), Arc::clone(&secrets));
+        parts.spawn("secrets", watch.run(stop.clone()));
         let intake = web::webhook::Intake::new(
             &self.config.webhook,
+            secrets,
             self.db.clone(),
             self.metrics.clone(),
             Arc::clone(&wake_apply),
@@ -200,7 +206,7 @@ impl Relay {
         let context = Arc::new(deliver::Context {
             relay_id: self.relay_id.clone(),
             db: self.db.clone(),
-            gate: Gate::new(self.client.clone(), self.config.retry.clone(), status.clone()),
+            gate,
             client: self.client.clone(),
             retry: self.config.retry.clone(),
             cache_ttl: self.config.cache.ttl,

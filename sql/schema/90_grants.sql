@@ -39,7 +39,8 @@ COMMENT ON FUNCTION hubspot.grant_admin(name) IS 'Lets a role map tables it owns
 
 COMMENT ON FUNCTION hubspot.import_mapping(text, regclass, text, jsonb, jsonb) IS
 'Maps a table to a HubSpot object type by the strategy''s JSON document and switches it on (options {"enabled": false} does not). Importing again touches only what differs. Raises: 22023 with every fault and its mend, 42501 unless the caller owns the table. Locks: the table against writers while its triggers are made.';
-COMMENT ON FUNCTION hubspot.invoking_role() IS 'Private: the role that called the outermost function, behind SECURITY DEFINER.';
+COMMENT ON FUNCTION hubspot.register_transform(text, regprocedure, regprocedure) IS
+'Registers a pair of inverse functions text to text as a transform. They run as their owners; one that fails on a value parks that field alone. Raises: 42883 for functions of another form, 42501 unless the caller owns them and those it replaces.';
 COMMENT ON FUNCTION hubspot.enable(text) IS 'Creates the capture triggers of a mapping and queues rows that are not known yet. Idempotent. Raises: 42704, 42501. Locks: the table against writers for an instant.';
 COMMENT ON FUNCTION hubspot.disable(text) IS 'Drops the capture triggers of a mapping: nothing is captured or delivered any more; states and links stay. Idempotent. Raises: 42704, 42501.';
 COMMENT ON FUNCTION hubspot.resolve_conflict(bigint, text, text) IS
@@ -62,6 +63,7 @@ COMMENT ON FUNCTION hubspot.follow_table(oid) IS 'Private: compares mappings wit
 COMMENT ON FUNCTION hubspot.relay_look_again() IS 'Private: compares rows with what is recorded of them, a stretch of the table at a time, where object_mapping.look_from asks for it.';
 COMMENT ON FUNCTION hubspot.relay_write_ids() IS 'Private: writes HubSpot ids into rows that were locked before.';
 COMMENT ON FUNCTION hubspot.relay_reconcile(text, jsonb, integer) IS 'Private: takes a page''s results of a reconciliation run, or takes a run, and gives the next page.';
+COMMENT ON FUNCTION hubspot.relay_reclaim() IS 'Private: truncates hubspot.capture when everything in it was taken over and nobody needs it. Gives the bytes that were freed. Locks: the table, exclusively, for an instant; only when it can be had at once or the table is very long.';
 COMMENT ON FUNCTION hubspot.relay_record_calls(text, jsonb) IS 'Private: counts of API calls for metrics.';
 
 -- Functions that read rows print floats with all their digits, whatever the session's or the database's setting.
@@ -86,7 +88,7 @@ DECLARE
 BEGIN
   FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
     'failed_syncs', 'webhook_events', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'object_mapping_id_seq',
-    'field_mapping_id_seq', 'capture_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
+    'field_mapping_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
     'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq'] LOOP
     PERFORM pg_catalog.pg_extension_config_dump(('hubspot.' || t)::regclass, '');
   END LOOP;

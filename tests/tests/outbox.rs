@@ -74,16 +74,26 @@ async fn a_record_due_before_what_was_claimed_is_found() -> Result<()> {
     let world = waiting("outbox_marks", 5).await?;
     run(
         &world,
-        &format!("UPDATE hubspot.queue SET due_at = now() + interval '1 day' WHERE {}", of("'3', '4', '5'")),
+        &format!(
+            "UPDATE hubspot.queue SET due_at = now() + interval '1 day' WHERE {}",
+            of("'3', '4', '5'")
+        ),
     )
     .await?;
     assert_eq!(claim(&world, "a", 5).await?, ["1", "2"]);
     let marks = "FROM hubspot.queue_mark WHERE from_at > '-infinity'";
-    assert_eq!(world.count(marks).await?, 3, "nothing else is due: all marks are raised");
+    assert_eq!(
+        world.count(marks).await?,
+        3,
+        "nothing else is due: all marks are raised"
+    );
     // A clock that was set back, a row that somebody put in by hand: whatever is due earlier lowers the mark.
     run(
         &world,
-        &format!("UPDATE hubspot.queue SET due_at = now() - interval '1 year' WHERE {}", of("'3'")),
+        &format!(
+            "UPDATE hubspot.queue SET due_at = now() - interval '1 year' WHERE {}",
+            of("'3'")
+        ),
     )
     .await?;
     run(
@@ -116,7 +126,10 @@ async fn an_expired_lease_is_claimed_again_and_comes_first() -> Result<()> {
     assert!(claim(&world, "b", 4).await?.is_empty());
     run(
         &world,
-        &format!("UPDATE hubspot.queue SET lease_expires_at = now() - interval '1 hour' WHERE {}", of("'2'")),
+        &format!(
+            "UPDATE hubspot.queue SET lease_expires_at = now() - interval '1 hour' WHERE {}",
+            of("'2'")
+        ),
     )
     .await?;
     run(
@@ -131,7 +144,11 @@ async fn an_expired_lease_is_claimed_again_and_comes_first() -> Result<()> {
     assert_eq!(claim(&world, "b", 4).await?, ["3"]);
     assert!(claim(&world, "b", 4).await?.is_empty());
     // What nobody claims is rescued.
-    run(&world, "UPDATE hubspot.queue SET lease_expires_at = now() - interval '1 hour'").await?;
+    run(
+        &world,
+        "UPDATE hubspot.queue SET lease_expires_at = now() - interval '1 hour'",
+    )
+    .await?;
     let row = world.sql.query_one("SELECT hubspot.relay_maintain()", &[]).await?;
     assert_eq!(row.get::<_, Json>(0)["rescued"], 4);
     assert_eq!(claim(&world, "b", 9).await?, ["1", "2", "3", "4"]);
@@ -144,9 +161,7 @@ async fn a_claim_waits_for_whoever_is_queueing() -> Result<()> {
     let other = hubspot_sync_tests::cluster::connect(&world.url).await?;
     // Given back, not committed yet: a claim that went on would raise the mark past it.
     assert_eq!(claim(&world, "a", 1).await?, ["1"]);
-    other
-        .batch_execute("BEGIN; SELECT hubspot.relay_release('a')")
-        .await?;
+    other.batch_execute("BEGIN; SELECT hubspot.relay_release('a')").await?;
     let waiting = {
         let second = hubspot_sync_tests::cluster::connect(&world.url).await?;
         tokio::spawn(async move {

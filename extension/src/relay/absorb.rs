@@ -1,27 +1,19 @@
 //! Taking over captured changes: from the append-only log into the fields' states and the ledger.
 //!
-//! One call at a time takes over, in order of id: two changes of one row are always captured in the
-//! order of their commits, because the row's lock orders them. A change that commits late is simply taken over late.
+//! One call at a time takes over, in the order in which the changes of each row were made ([`backlog`] reads them so). A
+//! change that commits late is simply taken over late: nobody else has changed its row meanwhile.
 
 use crate::book::{Book, Lifecycle, Queue, Record};
 use crate::catalog::{Catalog, Clock, Mapping};
+use crate::relay::backlog;
 use crate::{convert, spi};
 use hubspot_sync_core::mapping::Direction;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
 
-/// Captured rows taken over in one go.
+/// Captured rows taken over in one go; with the rest of the last row's block.
 pub const PAGE: i64 = 5_000;
-
-const TAKE: &str = r#"
-WITH taken AS (
-  DELETE FROM hubspot.capture WHERE id IN (SELECT id FROM hubspot.capture ORDER BY id LIMIT ($1::json->>'max')::int)
-  RETURNING id, mapping_id, op, entity_key, old_key, changes, captured_at, db_user, application_name)
-SELECT json_agg(json_build_object('mapping_id', t.mapping_id, 'op', t.op::text, 'key', t.entity_key, 'old_key', t.old_key,
-  'changes', t.changes, 'at_us', CASE WHEN isfinite(t.captured_at) THEN (extract(epoch FROM t.captured_at) * 1000000)::bigint ELSE 0 END,
-  'actor', coalesce(r.rolname, t.db_user::text), 'app', t.application_name) ORDER BY t.id)::text
-FROM taken t LEFT JOIN pg_catalog.pg_roles r ON r.oid = t.db_user"#;
 
 /// Links for these keys, made where they are missing.
 const LINKS: &str = r#"
@@ -49,13 +41,14 @@ struct Change {
     app: Option<String>,
 }
 
-/// Takes over at most `max` captured rows; gives how many there were.
+/// Takes over `max` captured rows and those behind them in the same block; gives how many there were. Fewer than `max`: none
+/// is left.
 pub fn absorb(max: i64) -> i64 {
     spi::run(
         "SELECT pg_advisory_xact_lock(1213418579, 12) WHERE $1::text IS NOT NULL",
         &json!({}),
     );
-    let changes: Vec<Change> = spi::rows(TAKE, &json!({"max": max}))
+    let changes: Vec<Change> = backlog::take(max)
         .into_iter()
         .filter_map(|row| serde_json::from_value(row).ok())
         .collect();

@@ -63,7 +63,7 @@ WITH first (kind, at) AS MATERIALIZED (
   (SELECT 1, due_at FROM hubspot.queue WHERE claimed_by IS NULL AND priority = 1
    AND due_at >= (SELECT from_at FROM hubspot.queue_mark WHERE kind = 1) ORDER BY due_at LIMIT 1))
 SELECT json_build_object(
-  'more', EXISTS (SELECT 1 FROM hubspot.capture) OR EXISTS (SELECT 1 FROM first WHERE kind <> 2 AND at <= clock_timestamp()),
+  'more', ($1::json->>'captured')::boolean OR EXISTS (SELECT 1 FROM first WHERE kind <> 2 AND at <= clock_timestamp()),
   'next_due_ms', (SELECT greatest(0, ceil(extract(epoch FROM min(at) - clock_timestamp()) * 1000))::bigint FROM first))::text
 WHERE $1::text IS NOT NULL"#;
 
@@ -72,7 +72,7 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
     if !may_work() {
         return json!({"claims": [], "more": false, "next_due_ms": null});
     }
-    absorb(super::absorb::PAGE);
+    let full_page = absorb(super::absorb::PAGE) >= super::absorb::PAGE;
     let max = max_records.clamp(1, 10_000);
     let claimed: BTreeMap<i64, (i64, i64)> = spi::rows(
         CLAIM,
@@ -109,7 +109,7 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
         claims.push(describe(record, *token, *attempt, now - i64::from(cache_ttl_ms) * 1000));
     }
     book.flush();
-    let next = spi::call(NEXT, &json!({}));
+    let next = spi::call(NEXT, &json!({"captured": full_page}));
     json!({"claims": claims, "more": next["more"], "next_due_ms": next["next_due_ms"]})
 }
 

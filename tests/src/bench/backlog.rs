@@ -160,7 +160,9 @@ impl Backlog {
         const BY_FUNCTIONS: u64 = 20_000;
         if self.records > BY_FUNCTIONS {
             let records = self.records - BY_FUNCTIONS;
-            self.fixture.run(&DRAIN.replace("{records}", &records.to_string())).await?;
+            self.fixture
+                .run(&DRAIN.replace("{records}", &records.to_string()))
+                .await?;
         }
         let sql = format!(
             "WITH c AS MATERIALIZED (SELECT jsonb_array_elements(hubspot.relay_claim('bench', 5000, 600000, 300000)->'claims') AS c)

@@ -107,7 +107,11 @@ async fn drained(world: &World) -> Result<()> {
     while world.count("FROM (SELECT 1 FROM hubspot.capture LIMIT 1) c").await? > 0
         || world.count("FROM (SELECT 1 FROM hubspot.queue LIMIT 1) q").await? > 0
     {
-        ensure!(begun.elapsed() < PATIENCE, "records still wait\n{}", world.picture().await?);
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "records still wait\n{}",
+            world.picture().await?
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
@@ -132,7 +136,9 @@ async fn calls(bench: &Bench) -> Result<Rounds> {
             world.sim.clear_log();
             world
                 .sql
-                .batch_execute(&format!("UPDATE customers SET company_name = '{ttl} {round} ' || id, status = 'TRIAL'"))
+                .batch_execute(&format!(
+                    "UPDATE customers SET company_name = '{ttl} {round} ' || id, status = 'TRIAL'"
+                ))
                 .await?;
             drained(&world).await?;
             counts.push(world.sim.count(Op::Any) as f64 * 1000.0 / BURST as f64);
@@ -196,7 +202,9 @@ async fn outbound(bench: &Bench) -> Result<Rounds> {
             rates.push(rate);
         }
     }
-    let behind = world.count("FROM hubspot.field_state WHERE status <> 'in_sync'").await?;
+    let behind = world
+        .count("FROM hubspot.field_state WHERE status <> 'in_sync'")
+        .await?;
     ensure!(behind == 0, "{behind} fields are not in sync");
     stop(world).await?;
     Ok(vec![("outbound_records_per_s".into(), rates)])
@@ -208,7 +216,10 @@ async fn webhooks(bench: &Bench) -> Result<Rounds> {
     let url = world.relay().context("the relay")?.webhook_url.clone();
     let (mut acked, mut applied) = (Vec::new(), Vec::new());
     for round in 0..=bench.settings.rounds {
-        world.sql.batch_execute("TRUNCATE hubspot.webhook_events; VACUUM ANALYZE").await?;
+        world
+            .sql
+            .batch_execute("TRUNCATE hubspot.webhook_events; VACUUM ANALYZE")
+            .await?;
         world.sim.set_webhook_url(Some(&url));
         world.sim.hold_webhooks();
         for event in 0..EVENTS {
@@ -257,7 +268,9 @@ async fn quota(bench: &Bench) -> Result<Rounds> {
         let (mut used, mut over) = (Vec::new(), Vec::new());
         for round in 0..bench.settings.rounds {
             let (share, fullest) = saturated(bench, &format!("relay_quota_{relays}_{round}"), relays).await?;
-            bench.progress(&format!("{relays} relays: {share:.3} of the limit used, at most {fullest:.2} of it in ten seconds"));
+            bench.progress(&format!(
+                "{relays} relays: {share:.3} of the limit used, at most {fullest:.2} of it in ten seconds"
+            ));
             used.push(share);
             over.push(fullest);
         }
@@ -266,7 +279,10 @@ async fn quota(bench: &Bench) -> Result<Rounds> {
         rounds.push((format!("quota_used_share_{relays}"), used));
         rounds.push((format!("max_calls_in_10s_over_limit_{relays}"), over));
     }
-    rounds.push(("quota_used_share".into(), least.into_iter().min_by(f64::total_cmp).into_iter().collect()));
+    rounds.push((
+        "quota_used_share".into(),
+        least.into_iter().min_by(f64::total_cmp).into_iter().collect(),
+    ));
     rounds.push((
         "max_calls_in_10s_over_limit".into(),
         most.into_iter().max_by(f64::total_cmp).into_iter().collect(),
@@ -295,7 +311,10 @@ async fn saturated(bench: &Bench, name: &str, relays: usize) -> Result<(f64, f64
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let fullest = world.sim.max_in_window(10_000);
-    ensure!(world.count("FROM hubspot.outbox").await? > 0, "the limit was not what held it up");
+    ensure!(
+        world.count("FROM hubspot.outbox").await? > 0,
+        "the limit was not what held it up"
+    );
     for relay in running {
         relay.stop().await;
     }

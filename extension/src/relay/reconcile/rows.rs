@@ -22,7 +22,7 @@ pub fn page(run: &mut Run, mapping: &Rc<Mapping>, after: Json) {
     let mut scan = Scan::after(mapping, &fields, after);
     let rows = scan.page();
     run.rows_read += rows.len() as i64;
-    let (changes, _) = look::differences(mapping, &fields, &rows);
+    let changes = look::differences(mapping, &fields, &rows);
     take(run, mapping, &changes);
     run.position = if scan.finished {
         Position::Gone { after: 0 }

@@ -50,7 +50,8 @@ pgrx::extension_sql_file!(
     name = "claims",
     requires = ["records"]
 );
-pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["claims"]);
+pgrx::extension_sql_file!("../../sql/schema/33_shed.sql", name = "shed", requires = ["claims"]);
+pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["shed"]);
 pgrx::extension_sql_file!("../../sql/schema/46_quota.sql", name = "quota", requires = ["log"]);
 pgrx::extension_sql_file!(
     "../../sql/schema/50_binding.sql",

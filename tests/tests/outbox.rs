@@ -180,3 +180,151 @@ async fn a_claim_waits_for_whoever_is_queueing() -> Result<()> {
     world.reconnect().await?;
     Ok(())
 }
+
+/// A database in which changes are shed: a little is captured, and that is the limit.
+async fn full(name: &str) -> Result<World> {
+    let world = World::without_relay(name, |_| ()).await?;
+    run(
+        &world,
+        "INSERT INTO customers (ban, company_name) SELECT 'B' || n, 'Company ' || n FROM generate_series(1, 300) AS n;
+         UPDATE hubspot.binding SET capture_limit = 8192",
+    )
+    .await?;
+    // A session looks once in 256 changes.
+    run(
+        &world,
+        "UPDATE customers SET company_name = company_name || '!' WHERE id <= 300",
+    )
+    .await?;
+    Ok(world)
+}
+
+/// Takes over all that was captured or marked.
+async fn take_over(world: &World) -> Result<()> {
+    world.sql.query_one("SELECT hubspot.retry_failed(NULL)", &[]).await?;
+    Ok(())
+}
+
+/// Rows whose name is not what is recorded of them, and records without a row.
+const WRONG: &str = "FROM customers c FULL JOIN (
+    SELECT l.entity_key, s.row_value FROM hubspot.link l JOIN hubspot.sync_state s ON s.link_id = l.id
+    JOIN hubspot.field_mapping f ON f.id = s.field_id AND f.field = 'company_name' WHERE l.status <> 'deleted_here') r
+  ON r.entity_key = c.id::text WHERE c.company_name IS DISTINCT FROM r.row_value";
+
+#[tokio::test]
+async fn past_the_limit_records_are_marked_and_read_again() -> Result<()> {
+    let world = full("outbox_shed").await?;
+    let marks = world.count("FROM hubspot.capture_shed").await?;
+    assert!(marks > 0, "nothing was shed");
+    let captured = world.count("FROM hubspot.capture").await?;
+    for round in 0..3 {
+        run(
+            &world,
+            &format!("UPDATE customers SET company_name = 'Round {round} of ' || id"),
+        )
+        .await?;
+    }
+    run(
+        &world,
+        "DELETE FROM customers WHERE id = 7; INSERT INTO customers (ban, company_name) VALUES ('NEW', 'New')",
+    )
+    .await?;
+    assert_eq!(world.count("FROM hubspot.capture").await?, captured);
+    assert_eq!(
+        world.count("FROM hubspot.capture_shed").await?,
+        301,
+        "one mark per record, however often it changes"
+    );
+    assert_eq!(world.count("FROM hubspot.outbox WHERE state = 'shed'").await?, 301);
+    assert_eq!(
+        world
+            .count("FROM hubspot.mapping_problems WHERE problem = 'changes shed'")
+            .await?,
+        1
+    );
+    take_over(&world).await?;
+    assert_eq!(world.count("FROM hubspot.capture_shed").await?, 0);
+    assert_eq!(world.count(WRONG).await?, 0);
+    assert_eq!(
+        world
+            .count("FROM hubspot.link WHERE entity_key = '7' AND status = 'deleted_here'")
+            .await?,
+        1
+    );
+    // Nothing waits any more, and changes are captured one by one again.
+    run(&world, "UPDATE hubspot.binding SET capture_limit = DEFAULT").await?;
+    for _ in 0..2 {
+        run(&world, "UPDATE customers SET company_name = company_name || '?'").await?;
+        take_over(&world).await?;
+    }
+    run(&world, "UPDATE customers SET company_name = company_name || '?'").await?;
+    assert_eq!(world.count("FROM hubspot.capture_shed").await?, 0);
+    assert_eq!(world.count("FROM hubspot.capture").await?, 300);
+    take_over(&world).await?;
+    assert_eq!(world.count(WRONG).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_mark_stays_until_whoever_changed_the_row_has_committed() -> Result<()> {
+    let world = full("outbox_shed_open").await?;
+    take_over(&world).await?;
+    run(&world, "UPDATE customers SET company_name = 'Before' WHERE id = 1").await?;
+    assert_eq!(world.count("FROM hubspot.capture_shed").await?, 1);
+    let other = hubspot_sync_tests::cluster::connect(&world.url).await?;
+    // Its first changes make this session look at the size, too.
+    other
+        .batch_execute("BEGIN; UPDATE customers SET company_name = 'After' WHERE id = 1")
+        .await?;
+    assert_eq!(
+        world.count("FROM hubspot.capture_shed").await?,
+        1,
+        "the mark is kept, not doubled"
+    );
+    take_over(&world).await?;
+    assert_eq!(world.count("FROM hubspot.capture_shed").await?, 1);
+    other.batch_execute("COMMIT").await?;
+    take_over(&world).await?;
+    assert_eq!(world.count("FROM hubspot.capture_shed").await?, 0);
+    assert_eq!(world.count(WRONG).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn under_one_snapshot_nothing_fails_when_a_mark_was_taken_away() -> Result<()> {
+    for level in ["REPEATABLE READ", "SERIALIZABLE"] {
+        let world = full("outbox_shed_snapshot").await?;
+        let other = hubspot_sync_tests::cluster::connect(&world.url).await?;
+        other
+            .batch_execute(&format!(
+                "BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM customers"
+            ))
+            .await?;
+        take_over(&world).await?;
+        assert_eq!(world.count("FROM hubspot.capture_shed").await?, 0);
+        other
+            .batch_execute("UPDATE customers SET company_name = 'Later' WHERE id <= 5; COMMIT")
+            .await?;
+        assert_eq!(world.count("FROM hubspot.capture_shed").await?, 5);
+        take_over(&world).await?;
+        assert_eq!(world.count(WRONG).await?, 0);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_limit_that_is_too_small_is_refused() -> Result<()> {
+    let world = World::without_relay("outbox_limit", |_| ()).await?;
+    let refused = world.sql.query_one("SELECT hubspot.set_capture_limit(63)", &[]).await;
+    let refused = refused.err().and_then(|e| e.as_db_error().cloned());
+    assert_eq!(refused.map(|e| e.code().code().to_owned()).as_deref(), Some("22023"));
+    for (limit, expected) in [("64", Some(67_108_864_i64)), ("NULL", None)] {
+        run(&world, &format!("SELECT hubspot.set_capture_limit({limit})")).await?;
+        let row = world
+            .sql
+            .query_one("SELECT capture_limit FROM hubspot.binding", &[])
+            .await?;
+        assert_eq!(row.get::<_, Option<i64>>(0), expected);
+    }
+    Ok(())
+}

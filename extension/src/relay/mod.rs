@@ -14,6 +14,7 @@ pub mod lifecycle;
 mod maintain;
 mod receive;
 mod reconcile;
+mod shed;
 
 use absorb::absorb;
 

@@ -14,6 +14,7 @@ pub mod lifecycle;
 mod maintain;
 mod receive;
 mod reconcile;
+mod rekey;
 mod shed;
 
 use absorb::absorb;
@@ -115,8 +116,8 @@ fn relay_apply(max_events: i32) -> JsonB {
 
 #[pg_extern(name = "relay_reconcile", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
-fn relay_reconcile(relay_id: &str, done: Option<JsonB>, lease_ms: i32) -> Option<JsonB> {
-    let answer = reconcile::reconcile(relay_id, done.as_ref().map(|d| &d.0), lease_ms);
+fn relay_reconcile(relay_id: &str, done: Option<JsonB>, changes: bool, lease_ms: i32) -> Option<JsonB> {
+    let answer = reconcile::reconcile(relay_id, done.as_ref().map(|d| &d.0), changes, lease_ms);
     (!answer.is_null()).then_some(JsonB(answer))
 }
 

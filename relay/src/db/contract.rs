@@ -536,7 +536,7 @@ impl Db {
         Ok(())
     }
 
-    pub(super) async fn call<T: DeserializeOwned>(
+    pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         function: &'static str,
         sql: &str,

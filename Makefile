@@ -152,7 +152,7 @@ bench: ## Run every benchmark; figures into target/bench/capture.json (after mak
 
 .PHONY: bench-capture
 bench-capture: ## What capture costs an application's writes, beside the alternatives (after make ext)
-	$(BENCH) --only rows --only unmapped $(BENCH_ARGS)
+	$(BENCH) --only rows --only unmapped --only bulk --only committers --only wakeup $(BENCH_ARGS)
 
 .PHONY: bench-relay
 bench-relay: ## What the relay does: calls, limit, latency, throughput; into target/bench/relay.json (after make ext)

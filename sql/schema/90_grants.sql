@@ -32,7 +32,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM hubspot.grant_viewer(role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.import_mapping(text, regclass, text, jsonb, jsonb), hubspot.enable(text), hubspot.disable(text), '
-    'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.resolve_conflict(bigint, text, text), '
+    'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.set_capture_limit(int), hubspot.resolve_conflict(bigint, text, text), '
     'hubspot.resolve_conflicts(text, text, text, timestamptz, int), hubspot.undo_resolution(bigint), hubspot.retry_failed(bigint), hubspot.forget(text, text), '
     'hubspot.register_transform(text, regprocedure, regprocedure), hubspot.reconcile(text, boolean), hubspot.cancel_reconciliation(bigint), hubspot.backfill(text, text), '
     'hubspot.pause_reconciliation(bigint), hubspot.resume_reconciliation(bigint) TO %I', role);
@@ -92,7 +92,7 @@ DO $$
 DECLARE
   t text;
 BEGIN
-  FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
+  FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'capture_shed', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
     'failed_syncs', 'webhook_events', 'forgotten', 'forgotten_id_seq', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'property_definition', 'page_log', 'page_log_id_seq', 'object_mapping_id_seq',
     'field_mapping_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
     'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq'] LOOP

@@ -16,6 +16,7 @@ mod receive;
 mod reconcile;
 mod rekey;
 mod refusals;
+mod shed;
 
 use absorb::absorb;
 

@@ -140,6 +140,10 @@ model: ## Search the field machine's larger worlds exhaustively (minutes; the sm
 soak: ## Edit both sides under faults for three minutes and check every field (after make ext)
 	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-soak -- --seconds 24
 
+.PHONY: chaos
+chaos: ## Two relays, a database that crashes, every fault: about five minutes, then every field is checked (after make ext)
+	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-soak -- --chaos --seconds 35 $(CHAOS_ARGS)
+
 BENCH := $(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-bench --
 
 .PHONY: bench
@@ -148,11 +152,15 @@ bench: ## Run every benchmark; figures into target/bench/capture.json (after mak
 
 .PHONY: bench-capture
 bench-capture: ## What capture costs an application's writes, beside the alternatives (after make ext)
-	$(BENCH) --only rows --only unmapped $(BENCH_ARGS)
+	$(BENCH) --only rows --only unmapped --only bulk --only committers --only wakeup $(BENCH_ARGS)
 
 .PHONY: bench-relay
 bench-relay: ## What the relay does: calls, limit, latency, throughput; into target/bench/relay.json (after make ext)
 	$(CARGO) run --locked --profile measure -p hubspot_sync_tests --bin hubspot-bench -- --only relay $(BENCH_ARGS)
+
+.PHONY: bench-reconcile
+bench-reconcile: ## What comparing both sides costs: records per second, memory; into target/bench/relay.json (after make ext)
+	$(CARGO) run --locked --profile measure -p hubspot_sync_tests --bin hubspot-bench -- --only reconcile $(BENCH_ARGS)
 
 .PHONY: demo
 demo: setup ext ## Play the customer mapping in both directions against the simulator

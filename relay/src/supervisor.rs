@@ -28,7 +28,7 @@ use crate::portal::{self, PortalId};
 use crate::secrets::Watch;
 use crate::status::Status;
 use crate::telemetry::event;
-use crate::{alerts, definitions, deliver, ingest, lend, reconcile, systemd, web};
+use crate::{admin, alerts, definitions, deliver, ingest, lend, reconcile, refused, systemd, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -60,6 +60,8 @@ pub struct Relay {
     private: TcpListener,
     webhook_address: SocketAddr,
     admin_address: SocketAddr,
+    /// The admin page's routes.
+    page: axum::Router,
 }
 
 impl Relay {
@@ -74,6 +76,7 @@ impl Relay {
         let (public, webhook_address) = listen("webhook.listen", config.webhook.listen).await?;
         let (private, admin_address) = listen("admin.listen", config.admin.listen).await?;
         let relay_id = relay_id();
+        let page = admin::router(&config)?;
         Ok(Self {
             config,
             relay_id,
@@ -84,6 +87,7 @@ impl Relay {
             private,
             webhook_address,
             admin_address,
+            page,
         })
     }
 
@@ -191,6 +195,16 @@ impl Relay {
         let gate = Gate::new(self.client.clone(), self.config.retry.clone(), status.clone());
         let secrets = Arc::new(web::webhook::Secrets::new(&self.config.webhook));
         let watch = Watch::new(&self.config, self.client.clone(), gate.clone(), Arc::clone(&secrets));
+        parts.spawn(
+            "refusals",
+            refused::run(
+                self.db.clone(),
+                self.client.clone(),
+                status.clone(),
+                self.config.cache.ttl,
+                stop.clone(),
+            ),
+        );
         parts.spawn("secrets", watch.run(stop.clone()));
         let intake = web::webhook::Intake::new(
             &self.config.webhook,
@@ -209,7 +223,10 @@ impl Relay {
             self.metrics.clone(),
             FigureSource::new(self.db.clone()),
         );
-        parts.spawn("admin listener", serve(self.private, health, stop.clone()));
+        parts.spawn(
+            "admin listener",
+            serve(self.private, health.merge(self.page), stop.clone()),
+        );
 
         let context = Arc::new(deliver::Context {
             relay_id: self.relay_id.clone(),

@@ -203,6 +203,18 @@ pub struct PropertyDefinition {
     /// Whether values may be written.
     #[serde(rename = "modificationMetadata")]
     pub modification: ModificationMetadata,
+    /// Whether it was deleted.
+    pub archived: bool,
+    /// The values an enumeration takes.
+    pub options: Vec<PropertyOption>,
+}
+
+/// One value of an enumeration.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PropertyOption {
+    /// Internal value.
+    pub value: String,
 }
 
 /// A value that an enumeration accepts.

@@ -47,7 +47,13 @@ pgrx::extension_sql_file!(
     name = "records",
     requires = ["capture"]
 );
-pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["records"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/32_claims.sql",
+    name = "claims",
+    requires = ["records"]
+);
+pgrx::extension_sql_file!("../../sql/schema/33_shed.sql", name = "shed", requires = ["claims"]);
+pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["shed"]);
 pgrx::extension_sql_file!("../../sql/schema/46_quota.sql", name = "quota", requires = ["log"]);
 pgrx::extension_sql_file!(
     "../../sql/schema/50_binding.sql",
@@ -86,15 +92,18 @@ pgrx::extension_sql_file!(
     name = "answers",
     requires = ["privacy"]
 );
-pgrx::extension_sql_file!(
-    "../../sql/schema/83_history.sql",
-    name = "history",
-    requires = ["answers"]
-);
+pgrx::extension_sql_file!("../../sql/schema/81_plan.sql", name = "plan", requires = ["answers"]);
+pgrx::extension_sql_file!("../../sql/schema/83_history.sql", name = "history", requires = ["plan"]);
 // Refers to the figures over time.
 pgrx::extension_sql_file!(
     "../../sql/schema/84_monitoring.sql",
     name = "monitoring",
     requires = ["history"]
+);
+pgrx::extension_sql_file!("../../sql/schema/85_page.sql", name = "page", requires = ["history"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/86_page_decisions.sql",
+    name = "page_decisions",
+    requires = ["page"]
 );
 pgrx::extension_sql_file!("../../sql/schema/90_grants.sql", name = "grants", finalize);

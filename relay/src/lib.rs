@@ -7,26 +7,32 @@
 //! `db` and `hubspot` do not know each other; `deliver`, `ingest` and `web` bring them together; `supervisor` starts and
 //! stops all.
 
+mod admin;
 mod alerts;
 pub mod check;
 pub mod config;
 pub mod db;
+mod definitions;
 mod deliver;
 pub mod error;
 pub mod figures;
 mod gate;
 pub mod hubspot;
 mod ingest;
+pub mod init;
 mod lend;
 pub mod liveness;
 pub mod metrics;
 mod portal;
 pub mod reconcile;
+mod refused;
 pub mod report;
 pub mod retry;
+mod schema;
 mod secrets;
 pub mod status;
 pub mod supervisor;
+mod systemd;
 pub mod telemetry;
 pub mod web;
 

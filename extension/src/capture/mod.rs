@@ -9,6 +9,7 @@
 //! - Only what differs is detoasted and turned into text, a JSON path is compared at the path (`datum_text`).
 //! - One row per change goes to the end of a table without index, without the executor (`insert`, `capture_tuple`); it is there if and only if the transaction commits.
 //! - A row that moves to another partition is one change, not a delete and an insert (`moved`).
+//! - Past a cap of what waits, records are marked instead (`shed`).
 //! - What the applier writes itself is left out (`suppress`); a sleeping relay is woken at commit (`notify`).
 //!
 //! A record is named by its key columns: the text of the only one, or a JSON array of the texts of several. A row whose
@@ -25,6 +26,7 @@ mod notify;
 mod number_text;
 mod plan;
 mod row;
+mod shed;
 mod sql;
 pub mod suppress;
 mod tuple;

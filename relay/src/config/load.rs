@@ -75,6 +75,11 @@ const CREDENTIALS: [(&str, &str); 6] = [
 ];
 
 impl Config {
+    /// The full names of all keys, such as `hubspot.access_token`.
+    pub fn keys() -> impl Iterator<Item = String> {
+        KEYS.iter().map(|(section, key, _)| format!("{section}.{key}"))
+    }
+
     /// Reads the settings from `file`, the process's environment and `$CREDENTIALS_DIRECTORY`.
     ///
     /// A missing file is an error unless it is the default one and the environment says everything.

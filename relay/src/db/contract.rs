@@ -132,6 +132,21 @@ pub struct Claimed {
     pub next_due_ms: Option<i64>,
 }
 
+/// A value that HubSpot refused.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Refusal {
+    /// `failed_syncs.id`.
+    pub id: i64,
+    /// HubSpot's object type.
+    pub object_type: String,
+    /// The property.
+    pub property: String,
+    /// The value in HubSpot's form.
+    pub value: String,
+    /// HubSpot's message; never logged.
+    pub message: String,
+}
+
 /// A claim that is given back.
 #[derive(Debug, Clone, Serialize)]
 pub struct GivenBack {
@@ -484,6 +499,20 @@ impl Db {
             .map(|value| count(&value))
     }
 
+    /// Refused values that still wait.
+    pub async fn refusals(&self) -> Result<Vec<Refusal>, DbError> {
+        self.call("relay_refusals", "select to_jsonb(hubspot.relay_refusals())", &[])
+            .await
+    }
+
+    /// Tries refused values again; returns how many still waited.
+    pub async fn retry(&self, ids: &[i64]) -> Result<i64, DbError> {
+        let sql = "select to_jsonb(hubspot.relay_retry($1::jsonb))";
+        self.call::<Value>("relay_retry", sql, &[&Json(storable(ids)?)])
+            .await
+            .map(|value| count(&value))
+    }
+
     /// Stores webhook events; returns how many were new. When this returns, they are committed.
     pub async fn receive(&self, events: &Value) -> Result<i64, DbError> {
         let sql = "select to_jsonb(hubspot.relay_receive($1::jsonb))";
@@ -536,7 +565,7 @@ impl Db {
         Ok(())
     }
 
-    pub(super) async fn call<T: DeserializeOwned>(
+    pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         function: &'static str,
         sql: &str,

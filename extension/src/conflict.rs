@@ -183,12 +183,6 @@ fn undo_resolution(conflict_id: i64) -> String {
     "the conflict is open again".into()
 }
 
-#[pg_extern(stable, parallel_restricted)]
-fn invoking_role() -> pg_sys::Oid {
-    // SAFETY: a plain C call.
-    unsafe { pg_sys::GetOuterUserId() }
-}
-
 /// Parks nothing any more: failed fields (all, or those of one failure) are tried again.
 #[pg_extern(sql = r#"
 CREATE FUNCTION hubspot.retry_failed(id bigint DEFAULT NULL)
@@ -264,7 +258,7 @@ pub fn retry(ids: Option<&[i64]>) -> i64 {
 
 /// Who decides: the role that called, behind SECURITY DEFINER. A service that acts for people says for whom in the
 /// setting `hubspot.actor`; whoever may set it, the role stays visible beside it.
-fn caller() -> String {
+pub fn caller() -> String {
     let sql = r#"SELECT coalesce(left(nullif(current_setting('hubspot.actor', true), ''), 64) || ' (' || session_user || ')', session_user)
                  WHERE $1::text IS NOT NULL"#;
     spi::call_text(sql, &Json::Null).unwrap_or_default()

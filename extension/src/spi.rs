@@ -78,27 +78,63 @@ fn fault<T>(e: &dyn std::fmt::Display) -> T {
 const OWNER_CONTEXT: u32 =
     pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_NOFORCE_RLS;
 
-/// Runs `body` as `role`, in a context that forbids changing roles and settings, and as nobody else afterwards.
-///
-/// Every read and write of a user's table goes through here: as the table's owner, whatever a hostile trigger, default
-/// or operator does, it gains nothing.
-pub fn as_role<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
-    /// Puts the calling role back, also when PostgreSQL's error unwinds.
-    struct Back(pg_sys::Oid, i32);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            // SAFETY: the values are those GetUserIdAndSecContext gave.
-            unsafe { pg_sys::SetUserIdAndSecContext(self.0, self.1) };
-        }
+/// Puts the calling role back, also when PostgreSQL's error unwinds.
+struct Back(pg_sys::Oid, i32);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        // SAFETY: the values are those GetUserIdAndSecContext gave.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.0, self.1) };
     }
+}
+
+/// Changes the current role until the result is dropped; `more` is added to the security context.
+fn become_role(role: pg_sys::Oid, more: u32) -> Back {
     let (mut user, mut context) = (pg_sys::Oid::INVALID, 0);
-    // SAFETY: plain C calls on two locals; `role` is a role's oid taken from pg_class.
+    // SAFETY: plain C calls on two locals; `role` is a role's oid taken from the catalogue.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-        pg_sys::SetUserIdAndSecContext(role, context | OWNER_CONTEXT as i32);
+        pg_sys::SetUserIdAndSecContext(role, context | more as i32);
     }
-    let _back = Back(user, context);
-    body()
+    Back(user, context)
+}
+
+/// Runs `body` as `role`, in a context that forbids changing roles, and as nobody else afterwards.
+///
+/// Every read and write of a user's table goes through here, and every call of a user's function: as its owner, whatever a
+/// hostile trigger, default or operator does, it gains nothing. That includes settings: a trigger may call
+/// `set_config('search_path', …)`, and what the extension's own statements find would then be the trigger's. Settings are
+/// therefore put back before the extension's owner goes on.
+pub fn as_role<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
+    let _back = become_role(role, OWNER_CONTEXT);
+    // SAFETY: the level is closed below. An error skips that: the end of the (sub)transaction then puts the settings back.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    let result = body();
+    // SAFETY: the level that was opened above, with nothing open above it.
+    unsafe { pg_sys::AtEOXact_GUC(false, level) };
+    result
+}
+
+/// Runs `body` as the extension's owner and hands it the role that called the function.
+///
+/// For functions that ask what their caller may do. Behind `SECURITY DEFINER` they could learn only who the session is:
+/// a superuser who touches a table of somebody's, whose trigger calls such a function, would lend it all rights.
+pub fn as_extension<R>(body: impl FnOnce(pg_sys::Oid) -> R) -> R {
+    let owner = call_text(
+        "SELECT extowner::text FROM pg_catalog.pg_extension WHERE extname = 'hubspot_sync' AND $1::text IS NOT NULL",
+        &Json::Null,
+    );
+    let Some(owner) = owner.and_then(|oid| oid.parse::<u32>().ok()) else {
+        return fault(&"the extension is not installed in this database");
+    };
+    let back = become_role(pg_sys::Oid::from(owner), pg_sys::SECURITY_LOCAL_USERID_CHANGE);
+    body(back.0)
+}
+
+/// Whether `member` may act as `role`: it is that role, a member of it, or a superuser.
+pub fn may_act_as(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: a plain C call that looks into the catalogue.
+    unsafe { pg_sys::is_member_of_role(member, role) }
 }
 
 /// Runs `body` in a subtransaction: when PostgreSQL raises an error in it, its effects are undone and the error's

@@ -20,6 +20,12 @@ pub enum RelayError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A command could not do what it was asked for.
+    #[error("{problem}")]
+    Command {
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// A part of the relay ended although nobody asked it to: start again.
     #[error("the relay's {task} ended unexpectedly")]
     Task {

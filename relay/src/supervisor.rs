@@ -28,7 +28,7 @@ use crate::portal::{self, PortalId};
 use crate::secrets::Watch;
 use crate::status::Status;
 use crate::telemetry::event;
-use crate::{alerts, deliver, ingest, lend, reconcile, refused, web};
+use crate::{alerts, definitions, deliver, ingest, lend, reconcile, refused, systemd, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -161,6 +161,14 @@ impl Relay {
         ));
         parts.spawn("maintenance", maintain(self.db.clone(), status.clone(), stop.clone()));
         parts.spawn(
+            "definitions",
+            definitions::run(self.db.clone(), self.client.clone(), status.clone(), stop.clone()),
+        );
+        parts.spawn(
+            "service manager",
+            systemd::run(status.clone(), liveness.clone(), stop.clone()),
+        );
+        parts.spawn(
             "alerts",
             alerts::run(
                 self.db.clone(),
@@ -231,9 +239,13 @@ impl Relay {
             client: self.client.with_purpose(Purpose::Reconcile),
             ..context.as_ref().clone()
         };
-        let mut comparison = tokio::spawn(reconcile::run(Arc::new(comparing)));
+        let comparing = Arc::new(comparing);
+        let schedule = reconcile::schedule::Schedule::new(&self.config);
+        parts.spawn("schedule", reconcile::schedule::run(schedule, Arc::clone(&comparing)));
+        let mut comparison = tokio::spawn(reconcile::run(comparing));
         let mut delivery = tokio::spawn(deliver::run(context, listener, wake_deliver));
 
+        systemd::ready();
         let result = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             task = parts.ended() => Err(RelayError::Task { task }),
@@ -241,6 +253,7 @@ impl Relay {
             _ = &mut comparison => Err(RelayError::Task { task: "reconciliation" }),
         };
         tracing::info!(event = event::STOPPING, "stopping: nothing new is sent");
+        systemd::stopping();
         deliver_stop.cancel();
         finish(&mut delivery, "delivery", grace).await;
         finish(&mut comparison, "reconciliation", GRACE).await;
@@ -253,19 +266,6 @@ impl Relay {
     }
 
     fn warn_of_ignored(&self) {
-        let schedule = &self.config.schedule;
-        let set = [
-            ("schedule.incremental", schedule.incremental.is_some()),
-            ("schedule.reconcile", schedule.reconcile.is_some()),
-            ("schedule.time_zone", schedule.time_zone.is_some()),
-        ];
-        for (key, _) in set.iter().filter(|(_, set)| *set) {
-            tracing::warn!(
-                event = event::CONFIG_IGNORED,
-                key,
-                "this version runs no schedule: the key has no effect"
-            );
-        }
         if self.config.hubspot.app_id.is_none() {
             tracing::warn!(
                 event = event::CONFIG_IGNORED,
@@ -518,7 +518,10 @@ async fn maintain(db: Db, status: Status, stop: CancellationToken) {
 
 /// Host, process and a random part: no two starts share it.
 pub(crate) fn relay_id() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        // A hardened service does not see that file.
+        .or_else(|_| std::fs::read_to_string("/etc/hostname"))
+        .unwrap_or_default();
     let host = host.trim();
     let host = if host.is_empty() { "relay" } else { host };
     format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>())

@@ -46,27 +46,6 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION hubspot.explain(text, text, text) IS 'The history of one value: every edit, who made it, when, what was decided and why, as far back as sync_log reaches. Empty: nothing is known of that field.';
 
-CREATE FUNCTION hubspot.register_transform(name text, to_warp regprocedure, to_hubspot regprocedure) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-  IF EXISTS (SELECT 1 FROM pg_proc p WHERE p.oid IN (to_warp::oid, to_hubspot::oid)
-             AND (p.pronargs <> 1 OR p.proargtypes[0] <> 'text'::regtype OR p.prorettype <> 'text'::regtype OR p.prokind <> 'f')) THEN
-    RAISE EXCEPTION 'a transform''s functions take one text and return text' USING ERRCODE = '42883',
-      HINT = 'declare them as f(text) RETURNS text';
-  END IF;
-  -- They run as their owner: whoever registers them must be that owner, or the registration would lend its rights.
-  IF EXISTS (SELECT 1 FROM pg_proc p WHERE p.oid IN (to_warp::oid, to_hubspot::oid)
-             AND NOT pg_has_role(hubspot.invoking_role(), p.proowner, 'MEMBER')) THEN
-    RAISE EXCEPTION 'you may not register these functions' USING ERRCODE = '42501', HINT = 'only their owner may';
-  END IF;
-  INSERT INTO hubspot.transform AS t VALUES (register_transform.name, register_transform.to_warp, register_transform.to_hubspot)
-  ON CONFLICT ON CONSTRAINT transform_pkey DO UPDATE SET to_warp = excluded.to_warp, to_hubspot = excluded.to_hubspot;
-  RETURN format('transform %s registered', register_transform.name);
-END
-$$;
-COMMENT ON FUNCTION hubspot.register_transform(text, regprocedure, regprocedure) IS
-'Registers a pair of inverse functions text to text as a transform. They run as their owners; one that fails on a value parks that field alone. Raises: 42883 for functions of another form, 42501 unless the caller owns them.';
-
 CREATE FUNCTION hubspot.resolve_conflicts(winner text, entity_type text DEFAULT NULL, field text DEFAULT NULL,
   detected_before timestamptz DEFAULT NULL, max_conflicts int DEFAULT 1000, OUT resolved bigint, OUT left_open bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -152,7 +152,13 @@ impl World {
     }
 
     /// The text of those settings, for a relay that reaches the database by `url`.
+    ///
+    /// Nothing is scheduled, so that no run falls into a test by the hour it is made at, unless `more` has a `[schedule]`.
     pub fn config_toml(&self, url: &str, more: &str) -> String {
+        let schedule = match more.contains("[schedule]") {
+            true => "",
+            false => "[schedule]\nincremental = \"0s\"\nreconcile = \"off\"",
+        };
         format!(
             r#"
 [database]
@@ -172,6 +178,7 @@ listen = "127.0.0.1:0"
 [retry]
 initial_delay = "50ms"
 max_delay = "500ms"
+{schedule}
 {more}
 "#,
             base = self.sim.base_url(),

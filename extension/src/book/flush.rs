@@ -247,7 +247,11 @@ fn queue(record: &Record, offers: &mut Vec<Json>, removals: &mut Vec<Json>, rele
             .values()
             .filter(|e| e.state.needs_delivery())
             .all(|e| e.field.is_batch() && e.state.in_flight.is_none());
-    let (priority, delay) = if batch { (1, BATCH_DELAY_MS) } else { (0, 0) };
+    let (priority, delay) = match (batch, record.background) {
+        (true, _) => (1, BATCH_DELAY_MS),
+        (false, true) => (1, 0),
+        (false, false) => (0, 0),
+    };
     match record.queue {
         Queue::Keep => {}
         Queue::Offer if needed => {

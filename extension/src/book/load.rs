@@ -144,6 +144,7 @@ impl Book {
                         message: link.message,
                         fields: BTreeMap::new(),
                         queue: Queue::Offer,
+                        background: false,
                         write_id_back: false,
                         id_written: link.id_written,
                         link_changed: false,

@@ -106,6 +106,8 @@ pub struct Record {
     pub fields: BTreeMap<i32, Entry>,
     /// What becomes of its place in the queue.
     pub queue: Queue,
+    /// Nobody waits for it: it is delivered behind what somebody waits for.
+    pub background: bool,
     /// The HubSpot id must be written into the row's tracking field.
     pub write_id_back: bool,
     /// Who made HubSpot's versions that are shown to the machine, by field and instant.

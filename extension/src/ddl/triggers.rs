@@ -84,7 +84,7 @@ pub fn drop_leftovers(touched: pg_sys::Oid) {
     let found = spi::rows(
         r#"SELECT json_agg(json_build_array(g.tgname, format('%I.%I', n.nspname, c.relname)))::text
            FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-           WHERE g.tgfoid = to_regproc('hubspot.capture_change') AND g.tgparentid = 0 AND g.tgname ~ '^!?hubspot_(capture|truncate)_[0-9]+$'
+           WHERE g.tgfoid = to_regproc('hubspot.capture_change') AND g.tgparentid = 0 AND g.tgname ~ '^!?hubspot_(capture|truncate)_[0-9]{1,9}$'
              AND ($1::json->>'touched') IS NOT NULL
              AND NOT EXISTS (SELECT 1 FROM hubspot.mapped_tables f
                WHERE f.relid = g.tgrelid AND f.mapping_id = substring(g.tgname FROM '[0-9]+$')::int)"#,

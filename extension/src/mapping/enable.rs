@@ -9,8 +9,8 @@ use serde_json::json;
 
 /// Creates the capture triggers (the table is locked against writers while that happens, for an instant), and queues
 /// every row that is not known yet, and all that changed since nothing was captured. Idempotent.
-pub fn enable(entity_type: &str) -> String {
-    let (id, source) = checked(entity_type);
+pub fn enable(entity_type: &str, caller: pg_sys::Oid) -> String {
+    let (id, source) = checked(entity_type, caller);
     if look::has_records(id) {
         // Before any lock on the table: a relay's call that holds this lock may wait for the table.
         relay::one_at_a_time();
@@ -28,13 +28,17 @@ pub fn enable(entity_type: &str) -> String {
     triggers::drop_all(id);
     triggers::make(id, capture_replicated(id));
     refresh_plans(source);
+    if look::has_records(id) {
+        // The table is locked against writers by now: nothing more is captured, and rows are compared with what is known.
+        relay::absorb_all();
+    }
     let catalog = Catalog::load();
     let queued = look::whole(catalog.by_entity_type(entity_type));
     format!("{entity_type} is enabled; {queued} rows queued")
 }
 
 /// Drops the capture triggers: nothing is captured or delivered any more. States and links stay. Idempotent.
-pub fn disable(entity_type: &str) -> String {
+pub fn disable(entity_type: &str, caller: pg_sys::Oid) -> String {
     let known = spi::call_text(
         "SELECT m.id::text FROM hubspot.object_mapping m WHERE m.entity_type = $1::json->>'e'
          AND NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = m.source_table)",
@@ -44,7 +48,7 @@ pub fn disable(entity_type: &str) -> String {
         // The table is gone, and its triggers and owner with it.
         Some(id) => id,
         None => {
-            let (id, source) = checked(entity_type);
+            let (id, source) = checked(entity_type, caller);
             triggers::drop_all(id);
             refresh_plans(source);
             id
@@ -59,7 +63,7 @@ pub fn disable(entity_type: &str) -> String {
 
 /// The mapping's id and table; raises an error when there is no such mapping, its table is gone, or the caller has no
 /// right to it.
-fn checked(entity_type: &str) -> (i32, pg_sys::Oid) {
+fn checked(entity_type: &str, caller: pg_sys::Oid) -> (i32, pg_sys::Oid) {
     let found = spi::call(
         "SELECT json_build_array(id, source_table::oid::bigint)::text FROM hubspot.object_mapping WHERE entity_type = $1::json->>'e'",
         &json!({"e": entity_type}),
@@ -73,7 +77,7 @@ fn checked(entity_type: &str) -> (i32, pg_sys::Oid) {
         return (mapping.id, pg_sys::Oid::from(mapping.source_oid));
     };
     let source = pg_sys::Oid::from(oid);
-    table::Table::describe(source);
+    table::Table::describe(source, caller);
     (id, source)
 }
 

@@ -48,10 +48,17 @@ struct Options {
     enabled: bool,
 }
 
-pub fn import(entity_type: &str, table_oid: pg_sys::Oid, object: &str, mapping: &Json, options: &Json) -> String {
+pub fn import(
+    caller: pg_sys::Oid,
+    entity_type: &str,
+    table_oid: pg_sys::Oid,
+    object: &str,
+    mapping: &Json,
+    options: &Json,
+) -> String {
     check_name(entity_type);
     let object = object_name(object);
-    let table = Table::describe(table_oid);
+    let table = Table::describe(table_oid, caller);
     let known = known(entity_type);
     if known.as_ref().is_some_and(|(oid, _)| *oid != table_oid) {
         invalid(
@@ -72,7 +79,7 @@ pub fn import(entity_type: &str, table_oid: pg_sys::Oid, object: &str, mapping: 
         .filter_map(|f| field_row(f, &table, &mut faults))
         .collect();
     let options_checked = check_options(options, &fields, &table, &mut faults);
-    set_policies(&options["policies"], &fields, &mut rows, &mut faults);
+    set_policies(caller, &options["policies"], &fields, &mut rows, &mut faults);
     if !faults.is_empty() {
         let list: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.field, f.problem)).collect();
         let mends: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.field, f.mend)).collect();
@@ -102,7 +109,7 @@ pub fn import(entity_type: &str, table_oid: pg_sys::Oid, object: &str, mapping: 
         return format!(
             "{} fields of {entity_type} mapped; {}",
             rows.len(),
-            enable::disable(entity_type)
+            enable::disable(entity_type, caller)
         );
     }
     if options_checked.enabled {
@@ -117,7 +124,7 @@ pub fn import(entity_type: &str, table_oid: pg_sys::Oid, object: &str, mapping: 
             return format!(
                 "{} fields of {entity_type} mapped; {}",
                 rows.len(),
-                enable::enable(entity_type)
+                enable::enable(entity_type, caller)
             );
         };
         return format!(
@@ -271,7 +278,13 @@ pub(crate) fn field_row(field: &FieldMapping, table: &Table, faults: &mut Vec<Ma
 }
 
 /// `{"policies": {"<field>": "<schema>.<function>"}}`: functions that decide a field's MANUAL conflicts.
-fn set_policies(given: &Json, fields: &[FieldMapping], rows: &mut [Json], faults: &mut Vec<MappingFault>) {
+fn set_policies(
+    caller: pg_sys::Oid,
+    given: &Json,
+    fields: &[FieldMapping],
+    rows: &mut [Json],
+    faults: &mut Vec<MappingFault>,
+) {
     for (name, function) in given.as_object().into_iter().flatten() {
         let manual = fields
             .iter()
@@ -281,9 +294,9 @@ fn set_policies(given: &Json, fields: &[FieldMapping], rows: &mut [Json], faults
             function.as_str().unwrap_or("")
         );
         let oid = spi::call_text(
-            r#"SELECT p.oid::text FROM pg_proc p WHERE p.oid = to_regprocedure($1::json->>'f') AND p.prokind = 'f' AND pg_has_role(hubspot.invoking_role(), p.proowner, 'MEMBER')
+            r#"SELECT p.oid::text FROM pg_proc p WHERE p.oid = to_regprocedure($1::json->>'f') AND p.prokind = 'f' AND pg_has_role(($1::json->>'role')::oid, p.proowner, 'MEMBER')
                AND p.proargnames[6:7] = ARRAY['winner', 'value'] AND p.proallargtypes[6:7] = ARRAY['text', 'text']::regtype[]::oid[]"#,
-            &json!({"f": signature}),
+            &json!({"f": signature, "role": caller.to_u32().to_string()}),
         );
         match (manual, oid) {
             (false, _) => fault(

@@ -38,10 +38,14 @@ struct Known {
 }
 
 const KNOWN: &str = r#"
-SELECT json_agg(json_build_object('key', l.entity_key, 'status', l.status,
-  'values', (SELECT json_object_agg(s.field_id, s.row_value) FROM hubspot.sync_state s WHERE s.link_id = l.id)))::text
+SELECT json_agg(x.known)::text FROM (SELECT json_build_object('key', l.entity_key, 'status', l.status,
+  'values', (SELECT json_object_agg(s.field_id, s.row_value) FROM hubspot.sync_state s WHERE s.link_id = l.id)) AS known
 FROM hubspot.link l WHERE l.mapping_id = ($1::json->>'id')::int
-  AND l.entity_key IN (SELECT json_array_elements_text($1::json->'keys'))"#;
+  AND l.entity_key IN (SELECT json_array_elements_text($1::json->'keys'))
+UNION ALL SELECT json_build_object('key', k, 'status', 'forgotten', 'values', NULL)
+FROM json_array_elements_text($1::json->'keys') k
+JOIN hubspot.forgotten f ON f.ignoring AND f.key_digest = sha256(convert_to(k, 'UTF8'))
+JOIN hubspot.object_mapping m ON m.entity_type = f.entity_type AND m.id = ($1::json->>'id')::int) x"#;
 
 const LINKS: &str = r#"
 SELECT json_agg(json_build_array(x.id, x.entity_key))::text FROM (SELECT l.id, l.entity_key FROM hubspot.link l
@@ -76,6 +80,7 @@ pub fn continue_all() -> i64 {
         return 0;
     }
     relay::one_at_a_time();
+    relay::absorb_all();
     let catalog = Catalog::load();
     let mut total = 0;
     for row in spi::rows(wanted, &json!({})) {
@@ -101,7 +106,7 @@ pub fn continue_all() -> i64 {
 
 /// Queues the rows of a page that differ from what is recorded.
 fn compare(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> usize {
-    let (queued, first) = differences(mapping, fields, page);
+    let (queued, first) = compared(mapping, fields, page);
     scan::store(
         mapping.id,
         &queued,
@@ -110,9 +115,15 @@ fn compare(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> usize {
     queued.len()
 }
 
-/// The rows of a page that differ from what is recorded, as [`scan::store`] takes them, and whether none of the page's rows
-/// was known. The caller holds the relay's lock and has taken over what was captured.
-pub fn differences(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> (Vec<Json>, bool) {
+/// The rows of a page that differ from what is recorded, but for those with a captured change that waits, as [`scan::store`]
+/// takes them. The caller holds the relay's lock and has taken over what was captured.
+pub fn differences(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> Vec<Json> {
+    without_captured(mapping.id, compared(mapping, fields, page).0)
+}
+
+/// The rows of a page that differ from what is recorded, and whether none of the page's rows was known. What was captured and
+/// waits is no reason to leave a row out: other fields of it may have changed while nothing was captured.
+fn compared(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> (Vec<Json>, bool) {
     let keys: Vec<&str> = page.iter().map(|row| row.key.as_str()).collect();
     if keys.is_empty() {
         return (Vec::new(), false);
@@ -126,6 +137,8 @@ pub fn differences(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> (Ve
         .iter()
         .filter_map(|row| match known.get(&row.key) {
             None => Some(json!({"op": "F", "key": row.key, "changes": filled(&row.texts), "at": row.at})),
+            // The application may keep the row of a record that was forgotten: nothing is taken of it.
+            Some(known) if known.status == "forgotten" => None,
             Some(known) if known.status == "deleted_here" => {
                 Some(json!({"op": "I", "key": row.key, "changes": filled(&row.texts), "at": null}))
             }
@@ -135,7 +148,7 @@ pub fn differences(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> (Ve
             }
         })
         .collect();
-    (without_captured(mapping.id, queued), known.is_empty())
+    (queued, known.is_empty())
 }
 
 /// Leaves out the rows that have a captured change waiting: it was committed after what was captured was taken over.
@@ -176,7 +189,7 @@ fn differing(fields: &[Rc<Field>], row: &Row, known: &Known) -> Map<String, Json
 pub fn vanished(mapping: &Mapping) -> usize {
     let (mut after, mut total) = (Some(0), 0);
     while let Some(from) = after {
-        let (gone, next) = vanished_after(mapping, from);
+        let (gone, next) = vanished_page(mapping, from);
         total += gone.len();
         scan::store(mapping.id, &gone, "found without capture");
         after = next;
@@ -184,9 +197,14 @@ pub fn vanished(mapping: &Mapping) -> usize {
     total
 }
 
-/// The deletions of gone rows among a page of records after the link `after`, and where the next page begins, if there is
-/// one.
+/// The deletions of gone rows among a page of records after the link `after`, but for those captured, and where the next page
+/// begins, if there is one.
 pub fn vanished_after(mapping: &Mapping, after: i64) -> (Vec<Json>, Option<i64>) {
+    let (gone, next) = vanished_page(mapping, after);
+    (without_captured(mapping.id, gone), next)
+}
+
+fn vanished_page(mapping: &Mapping, after: i64) -> (Vec<Json>, Option<i64>) {
     let links = spi::rows(LINKS, &json!({"id": mapping.id, "after": after, "max": PAGE}));
     let Some(last) = links.last().and_then(|link| link[0].as_i64()) else {
         return (Vec::new(), None);
@@ -198,5 +216,5 @@ pub fn vanished_after(mapping: &Mapping, after: i64) -> (Vec<Json>, Option<i64>)
         .filter(|key| !there.contains_key(**key))
         .map(|key| json!({"op": "D", "key": key}))
         .collect();
-    (without_captured(mapping.id, gone), Some(last))
+    (gone, Some(last))
 }

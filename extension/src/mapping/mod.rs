@@ -6,9 +6,11 @@ pub mod import;
 pub mod look;
 pub mod scan;
 pub mod table;
+mod transform;
 
 pub use enable::{refresh_plans, source_exists};
 
+use crate::spi;
 use pgrx::JsonB;
 use pgrx::prelude::*;
 
@@ -21,7 +23,7 @@ fn relay_look_again() -> i64 {
 
 #[pg_extern(sql = r#"
 CREATE FUNCTION hubspot.import_mapping(entity_type text, source_table regclass, hubspot_object text, mapping jsonb, options jsonb DEFAULT '{}')
-RETURNS text LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS text LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
 fn import_mapping(
@@ -31,23 +33,41 @@ fn import_mapping(
     mapping: JsonB,
     options: JsonB,
 ) -> String {
-    import::import(entity_type, source_table, hubspot_object, &mapping.0, &options.0)
+    spi::as_extension(|caller| {
+        import::import(
+            caller,
+            entity_type,
+            source_table,
+            hubspot_object,
+            &mapping.0,
+            &options.0,
+        )
+    })
 }
 
 #[pg_extern(sql = r#"
 CREATE FUNCTION hubspot.enable(entity_type text)
-RETURNS text LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS text LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
 fn enable(entity_type: &str) -> String {
-    enable::enable(entity_type)
+    spi::as_extension(|caller| enable::enable(entity_type, caller))
 }
 
 #[pg_extern(sql = r#"
 CREATE FUNCTION hubspot.disable(entity_type text)
-RETURNS text LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS text LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
 fn disable(entity_type: &str) -> String {
-    enable::disable(entity_type)
+    spi::as_extension(|caller| enable::disable(entity_type, caller))
+}
+
+#[pg_extern(sql = r#"
+CREATE FUNCTION hubspot.register_transform(name text, to_warp regprocedure, to_hubspot regprocedure)
+RETURNS text LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+"#)]
+fn register_transform(name: &str, to_warp: pg_sys::Oid, to_hubspot: pg_sys::Oid) -> String {
+    spi::as_extension(|caller| transform::register(caller, name, to_warp, to_hubspot))
 }

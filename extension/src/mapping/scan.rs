@@ -28,6 +28,8 @@ pub struct Scan<'a> {
     paths: Json,
     /// Parts of the last key that was read; null before the first page.
     pub last: Json,
+    /// Only rows whose `updated_at_column` is not before this instant. Unit: microseconds since 1970.
+    pub since_us: Option<i64>,
     /// The whole table was read.
     pub finished: bool,
 }
@@ -78,9 +80,15 @@ impl<'a> Scan<'a> {
             .collect();
         // A row whose key holds a null does not exist for the mapping.
         let whole: Vec<String> = keys.iter().map(|k| format!("{k} IS NOT NULL")).collect();
+        let since = match &mapping.updated_at_column {
+            Some(_) => {
+                format!("(($1::json->'since') IS NULL OR {at} >= to_timestamp(($1::json->>'since')::bigint / 1e6))")
+            }
+            None => "true".to_owned(),
+        };
         let select = format!(
             "SELECT json_agg(r.row)::text FROM (SELECT json_build_object('key', {entity_key}, 'parts', json_build_array({}), 'texts', {texts}, 'at', {at}) AS row
-             FROM {} t WHERE (($1::json->'last') IS NULL OR ROW({}) > ROW({})) AND {} ORDER BY {} LIMIT {PAGE}) r",
+             FROM {} t WHERE (($1::json->'last') IS NULL OR ROW({}) > ROW({})) AND {} AND {since} ORDER BY {} LIMIT {PAGE}) r",
             key_texts.join(", "),
             mapping.source_name,
             keys.join(", "),
@@ -98,6 +106,7 @@ impl<'a> Scan<'a> {
             select,
             paths: paths.into(),
             last,
+            since_us: None,
             finished: false,
         }
     }
@@ -110,6 +119,9 @@ impl<'a> Scan<'a> {
         let mut arg = json!({"paths": self.paths});
         if !self.last.is_null() {
             arg["last"] = self.last.clone();
+        }
+        if let Some(since) = self.since_us {
+            arg["since"] = json!(since);
         }
         let rows = spi::as_role(self.mapping.owner(), || spi::rows(&self.select, &arg));
         self.finished = rows.len() < PAGE;
@@ -160,10 +172,9 @@ pub fn store(mapping_id: i32, rows: &[Json], application: &str) {
         return;
     }
     spi::run(
-        r#"INSERT INTO hubspot.capture (mapping_id, op, entity_key, changes, captured_at, db_user, application_name)
-           SELECT ($1::json->>'mapping_id')::int, v.op::"char", v.key, v.changes,
+        r#"SELECT count(hubspot.append_change(($1::json->>'mapping_id')::int, v.op::"char", v.key, v.changes,
              coalesce(v.at, CASE v.op WHEN 'F' THEN '-infinity' ELSE clock_timestamp() END),
-             (SELECT oid FROM pg_roles WHERE rolname = session_user), $1::json->>'application'
+             (SELECT oid FROM pg_roles WHERE rolname = session_user), $1::json->>'application'))
            FROM json_to_recordset($1::json->'rows') AS v (op text, key text, changes json, at timestamptz)"#,
         &json!({"mapping_id": mapping_id, "rows": rows, "application": application}),
     );

@@ -15,7 +15,7 @@ pub struct Table {
     /// Quoted, schema-qualified name.
     pub name: String,
     pub kind: String,
-    pub allowed: bool,
+    owner: u32,
     pub columns: Vec<Column>,
     pub primary_key: Vec<String>,
     /// Columns with a unique index of their own.
@@ -37,7 +37,7 @@ pub struct Column {
 const DESCRIBE: &str = r#"
 SELECT json_build_object(
   'oid', c.oid::bigint, 'name', format('%I.%I', n.nspname, c.relname), 'kind', c.relkind::text,
-  'allowed', pg_has_role(($1::json->>'role')::oid, c.relowner, 'MEMBER'),
+  'owner', c.relowner::bigint,
   'columns', (SELECT json_agg(json_build_object('name', a.attname, 'number', a.attnum, 'generated', a.attgenerated <> '' OR a.attidentity = 'a',
       'type_name', (WITH RECURSIVE b (oid) AS (SELECT a.atttypid UNION ALL SELECT t.typbasetype FROM b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
         SELECT CASE t.typtype WHEN 'e' THEN 'text' ELSE format_type(b.oid, NULL) END FROM b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype <> 'd')) ORDER BY a.attnum)
@@ -53,12 +53,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ($1:
 impl Table {
     /// The table as it is, whoever asks; none when there is no such table.
     pub fn load(oid: pg_sys::Oid) -> Option<Table> {
-        // SAFETY: a plain C call; inside a SECURITY DEFINER function it gives the role that called it.
-        let caller = unsafe { pg_sys::GetOuterUserId() };
-        let found = spi::call(
-            DESCRIBE,
-            &json!({"oid": oid.to_u32().to_string(), "role": caller.to_u32().to_string()}),
-        );
+        let found = spi::call(DESCRIBE, &json!({"oid": oid.to_u32().to_string()}));
         serde_json::from_value(found).ok()
     }
 
@@ -67,8 +62,8 @@ impl Table {
         pg_sys::Oid::from(self.oid)
     }
 
-    /// Describes the table; raises an error when it cannot be mapped or the caller has no right to it.
-    pub fn describe(oid: pg_sys::Oid) -> Table {
+    /// Describes the table; raises an error when it cannot be mapped or `caller` has no right to it.
+    pub fn describe(oid: pg_sys::Oid, caller: pg_sys::Oid) -> Table {
         let Some(table) = Table::load(oid) else {
             unknown(
                 "the source table does not exist".into(),
@@ -81,7 +76,7 @@ impl Table {
                 "map the table behind the view: a change can be captured only there",
             );
         }
-        if !table.allowed {
+        if !spi::may_act_as(caller, pg_sys::Oid::from(table.owner)) {
             forbidden(
                 format!("you may not map {}", table.name),
                 "only its owner, a member of the owning role or a superuser may",

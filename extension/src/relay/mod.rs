@@ -5,6 +5,7 @@
 mod absorb;
 mod apply;
 mod archive;
+mod backlog;
 mod claim;
 mod collision;
 mod complete;
@@ -14,6 +15,7 @@ mod maintain;
 mod receive;
 mod reconcile;
 mod refusals;
+mod rekey;
 
 use absorb::absorb;
 
@@ -114,8 +116,8 @@ fn relay_apply(max_events: i32) -> JsonB {
 
 #[pg_extern(name = "relay_reconcile", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
-fn relay_reconcile(relay_id: &str, done: Option<JsonB>, lease_ms: i32) -> Option<JsonB> {
-    let answer = reconcile::reconcile(relay_id, done.as_ref().map(|d| &d.0), lease_ms);
+fn relay_reconcile(relay_id: &str, done: Option<JsonB>, changes: bool, lease_ms: i32) -> Option<JsonB> {
+    let answer = reconcile::reconcile(relay_id, done.as_ref().map(|d| &d.0), changes, lease_ms);
     (!answer.is_null()).then_some(JsonB(answer))
 }
 
@@ -129,6 +131,13 @@ fn relay_refusals() -> JsonB {
 #[search_path(pg_catalog, pg_temp)]
 fn relay_retry(ids: JsonB) -> i64 {
     crate::conflict::retry(Some(&parse::<Vec<i64>>("ids", &ids.0)))
+}
+
+/// See the contract.
+#[pg_extern(name = "relay_reclaim", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_reclaim() -> i64 {
+    backlog::reclaim()
 }
 
 /// Takes over every captured change; gives their number.

@@ -75,6 +75,11 @@ const CREDENTIALS: [(&str, &str); 6] = [
 ];
 
 impl Config {
+    /// The full names of all keys, such as `hubspot.access_token`.
+    pub fn keys() -> impl Iterator<Item = String> {
+        KEYS.iter().map(|(section, key, _)| format!("{section}.{key}"))
+    }
+
     /// Reads the settings from `file`, the process's environment and `$CREDENTIALS_DIRECTORY`.
     ///
     /// A missing file is an error unless it is the default one and the environment says everything.
@@ -301,7 +306,16 @@ mod tests {
         assert!(fault(&format!("{MINIMAL}requests_per_10s = 0\n"), &[]).contains("hubspot.requests_per_10s"));
         assert!(fault(&format!("{MINIMAL}[retry]\nmax_retries = -1\n"), &[]).contains("retry.max_retries"));
         assert!(fault(MINIMAL, &[("HUBSPOT_RELAY_HUBSPOT_TOKEN", "s3cret")]).contains("HUBSPOT_RELAY_HUBSPOT_TOKEN"));
-        assert!(fault(&format!("{MINIMAL}[poll]\nmode='search'\n"), &[]).contains("poll.mode"));
+        assert!(fault(&format!("{MINIMAL}[poll]\nmode='journal'\n"), &[]).contains("poll.mode"));
+        assert!(fault(&format!("{MINIMAL}[poll]\ninterval='5ms'\n"), &[]).contains("poll.interval"));
+        for (key, value) in [
+            ("reconcile", "at night"),
+            ("time_zone", "Mars/Olympus"),
+            ("incremental", "1ms"),
+        ] {
+            let text = format!("{MINIMAL}[schedule]\n{key}='{value}'\n");
+            assert!(fault(&text, &[]).contains(&format!("schedule.{key}")), "{key}");
+        }
         assert!(fault(&format!("{MINIMAL}client_id='a'\n"), &[]).contains("hubspot.client_id"));
         for text in [
             "[hubspot]\naccess_token = \"s3cret\n",

@@ -110,7 +110,7 @@ pub struct Hubspot {
     pub requests_per_10s: RequestsPer10s,
     /// Most requests in any 24 hours; missing means no limit of our own.
     pub requests_per_day: Option<u64>,
-    /// Most search requests a second, default 4. Nothing searches in this version.
+    /// Most search requests a second, default 4: the incremental run and polling search.
     #[serde(default = "four")]
     pub search_per_second: u32,
     /// How long to wait for an answer, default 10s; more than 0 and less than 25s, because a claim lasts 30s.
@@ -212,15 +212,24 @@ pub enum SignatureForm {
     Sha256,
 }
 
-/// `[poll]`. Only `off` in this version.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// `[poll]`.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Poll {
-    /// `off`.
+    /// `off` (default) or `search`.
     pub mode: PollMode,
-    /// Time between two polls; unused while `mode` is `off`.
+    /// Time between two polls, default 1m, at least 1s.
     #[serde(with = "humantime_serde")]
-    pub interval: Option<Duration>,
+    pub interval: Duration,
+}
+
+impl Default for Poll {
+    fn default() -> Self {
+        Self {
+            mode: PollMode::Off,
+            interval: Duration::from_secs(60),
+        }
+    }
 }
 
 /// `poll.mode`.
@@ -230,7 +239,7 @@ pub enum PollMode {
     /// No polling: webhooks bring HubSpot's changes.
     #[default]
     Off,
-    /// Refused by this version.
+    /// HubSpot's search by the time of the last change, for databases that no webhook can reach.
     Search,
     /// Refused by this version.
     Journal,
@@ -258,17 +267,27 @@ impl Default for Admin {
     }
 }
 
-/// `[schedule]`. Read and checked, but this version runs no schedule; a warning says so when a key is set.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// `[schedule]`.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Schedule {
-    /// Time between two incremental runs.
+    /// Time between two incremental runs, default 15m; 0s: none.
     #[serde(with = "humantime_serde")]
-    pub incremental: Option<Duration>,
-    /// Cron expression of the reconciliation.
-    pub reconcile: Option<String>,
-    /// Time zone of that expression.
-    pub time_zone: Option<String>,
+    pub incremental: Duration,
+    /// When full reconciliations begin: a cron expression of five fields, default `0 2 * * *`; `off`: never by themselves.
+    pub reconcile: String,
+    /// Time zone of that expression, such as `Europe/Zurich`. Default `UTC`.
+    pub time_zone: String,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            incremental: Duration::from_secs(15 * 60),
+            reconcile: "0 2 * * *".to_owned(),
+            time_zone: "UTC".to_owned(),
+        }
+    }
 }
 
 /// `[retry]`.

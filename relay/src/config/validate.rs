@@ -11,18 +11,16 @@ use crate::hubspot::paths::ApiVersion;
 /// A claim lasts this long, so a request must be answered well within it.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// Shortest time between two runs: more often than HubSpot's index changes is of no use.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Config {
     /// Checks everything and reads the secrets that stand in files.
     pub(super) fn validate(&mut self) -> Result<(), ConfigError> {
         self.check_database()?;
         self.check_hubspot()?;
         self.check_webhook()?;
-        if self.poll.mode != PollMode::Off {
-            return Err(ConfigError::new(
-                "poll.mode",
-                "this version has no polling; expected \"off\"",
-            ));
-        }
+        self.check_times()?;
         either(
             "admin.token",
             self.admin.token.is_some(),
@@ -41,6 +39,38 @@ impl Config {
             return Err(ConfigError::new(
                 "retry.max_delay",
                 "expected at least retry.initial_delay",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_times(&self) -> Result<(), ConfigError> {
+        if self.poll.mode == PollMode::Journal {
+            return Err(ConfigError::new(
+                "poll.mode",
+                "this version cannot read HubSpot's webhooks journal; expected \"off\" or \"search\"",
+            ));
+        }
+        if self.poll.interval < SHORTEST_INTERVAL {
+            return Err(ConfigError::new("poll.interval", "expected at least 1s"));
+        }
+        let schedule = &self.schedule;
+        if !schedule.incremental.is_zero() && schedule.incremental < SHORTEST_INTERVAL {
+            return Err(ConfigError::new(
+                "schedule.incremental",
+                "expected at least 1s, or 0s for no incremental runs",
+            ));
+        }
+        if schedule.reconcile != "off" && crate::reconcile::schedule::cron(&schedule.reconcile).is_none() {
+            return Err(ConfigError::new(
+                "schedule.reconcile",
+                "expected a cron expression such as \"0 2 * * *\", or \"off\"",
+            ));
+        }
+        if jiff::tz::TimeZone::get(&schedule.time_zone).is_err() {
+            return Err(ConfigError::new(
+                "schedule.time_zone",
+                "expected the name of a time zone such as Europe/Zurich or UTC",
             ));
         }
         Ok(())

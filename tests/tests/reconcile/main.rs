@@ -1,6 +1,10 @@
 //! Reconciliation: both sides compared, what differs named, and set right unless only a report was asked for.
 
+mod backfill;
+mod changes;
 mod full;
+mod report;
+mod resume;
 
 use anyhow::{Context as _, Result};
 use hubspot_sync_tests::world::World;
@@ -41,8 +45,9 @@ async fn findings(world: &World, run: i64) -> Result<BTreeMap<String, String>> {
             &[&run],
         )
         .await?;
-    let found: BTreeMap<String, String> = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
-    assert_eq!(found.len(), rows.len(), "something was found twice: {rows:?}");
+    let all: Vec<(String, String)> = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
+    let found: BTreeMap<String, String> = all.iter().cloned().collect();
+    assert_eq!(found.len(), all.len(), "something was found twice: {all:?}");
     Ok(found)
 }
 

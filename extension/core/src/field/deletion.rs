@@ -159,9 +159,9 @@ impl FieldState {
         if policy.direction == Direction::None {
             return;
         }
-        if let Some(flight) = &self.in_flight.clone() {
+        if let Some(flight) = self.in_flight.clone() {
             let landed = versions.iter().filter(|v| {
-                v.source == Source::Own && self.may_be_in_flight(flight, v.at) && self.same(&v.value, &flight.value)
+                v.source == Source::Own && self.may_be_in_flight(&flight, v.at) && self.same(&v.value, &flight.value)
             });
             match landed.max_by_key(|v| v.at) {
                 Some(v) => self.complete(policy, &flight.value, &v.value, v.at, flight.generation, out),
@@ -176,12 +176,14 @@ impl FieldState {
         }
         if self.same(&value, &self.row) {
             self.agree(out);
+        } else if policy.direction == Direction::HubspotToWarp
+            || (self.row.is_null() && policy.direction.receives() && rules::on(Rule::EmptyYields))
+        {
+            self.end_pending(EditEnd::Superseded, out);
+            self.write_row(value, at, false, out);
         } else if !policy.direction.receives() || (value.is_null() && rules::on(Rule::EmptyYields)) {
             self.dirty = policy.direction.sends();
             self.generation += 1;
-        } else if policy.direction == Direction::HubspotToWarp || (self.row.is_null() && rules::on(Rule::EmptyYields)) {
-            self.end_pending(EditEnd::Superseded, out);
-            self.write_row(value, at, false, out);
         } else {
             self.merge_conflict(policy, value, at, out);
         }

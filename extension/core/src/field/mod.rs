@@ -12,6 +12,7 @@
 //! Instants are microseconds since the Unix epoch; 0 means never. HubSpot's instants are compared with each other;
 //! only `LATEST_WINS` compares a database instant with one of HubSpot's, corrected by the measured clock offset.
 
+mod backfill;
 mod decide;
 mod deletion;
 mod effect;
@@ -23,6 +24,7 @@ mod reconcile;
 pub mod rules;
 mod state;
 
+pub use backfill::Backfill;
 pub use decide::{Decision, Observation, Read, Version};
 pub use deletion::{Against, Deleted, Deletion};
 pub use effect::{ConflictKind, EditEnd, Effect, Note, Winner};

@@ -99,21 +99,8 @@ impl FieldState {
         if policy.direction == Direction::None || self.needs_delivery() {
             return Found::Nothing;
         }
-        let mut ordered: Vec<&Version> = versions.iter().collect();
-        ordered.sort_by_key(|v| v.at);
         let (seen_at, held) = (self.seen_at, self.held.clone());
-        if self.base.is_none() && self.held.is_none() && policy.direction.receives() {
-            self.learn(policy, versions, out);
-        }
-        for v in &ordered {
-            let new = match v.source {
-                Source::Own => v.at > self.own_at,
-                Source::Foreign => v.at > self.seen_at,
-            };
-            if new && self.inbound(policy, &v.value, v.at, v.source, out) == Intake::Wait {
-                return Found::Missed;
-            }
-        }
+        self.take_unknown(policy, versions, out);
         let news = if self.seen_at > seen_at || self.held != held {
             Found::Missed
         } else {
@@ -122,7 +109,7 @@ impl FieldState {
         if self.needs_delivery() {
             return Found::Missed;
         }
-        let Some(newest) = ordered.last() else {
+        let Some(newest) = versions.iter().max_by_key(|v| v.at) else {
             // HubSpot does not know the property of this record at all any more: what the row holds is sent again.
             if policy.direction.sends() && !self.row.is_null() && !self.parked && self.held.is_none() {
                 self.send_again();
@@ -143,8 +130,27 @@ impl FieldState {
         }
     }
 
+    /// Hands the versions that are not known yet to [`FieldState::inbound`], as their webhooks would have.
+    pub(super) fn take_unknown(&mut self, policy: &Policy, versions: &[Version], out: &mut Vec<Effect>) {
+        if self.base.is_none() && self.held.is_none() && policy.direction.receives() {
+            self.learn(policy, versions, out);
+        }
+        let mut ordered: Vec<&Version> = versions.iter().collect();
+        ordered.sort_by_key(|v| v.at);
+        for v in ordered {
+            let new = match v.source {
+                Source::Own => v.at > self.own_at,
+                Source::Foreign => v.at > self.seen_at,
+            };
+            if new {
+                // Nothing is in flight: nothing has to wait.
+                let _: Intake = self.inbound(policy, &v.value, v.at, v.source, out);
+            }
+        }
+    }
+
     /// HubSpot must be given the row's value once more.
-    fn send_again(&mut self) {
+    pub(super) fn send_again(&mut self) {
         self.dirty = true;
         self.parked = false;
         self.generation += 1;

@@ -32,7 +32,8 @@ const IDS: &str = r#"
 SELECT json_agg(json_build_array(l.id, l.hubspot_id) ORDER BY l.id)::text FROM hubspot.link l
 WHERE l.id IN (SELECT e::bigint FROM json_array_elements_text($1::json) e) AND l.hubspot_id IS NOT NULL"#;
 
-const BUSY: &str = r#"
+/// Of these records, those with an event that waits to be applied.
+pub const BUSY: &str = r#"
 SELECT json_agg(l.id)::text FROM hubspot.link l JOIN hubspot.object_mapping m ON m.id = l.mapping_id
 WHERE l.id IN (SELECT e::bigint FROM json_array_elements_text($1::json) e)
   AND EXISTS (SELECT 1 FROM hubspot.webhook_events e WHERE e.hubspot_object = m.hubspot_object AND e.hubspot_id = l.hubspot_id
@@ -114,7 +115,24 @@ pub fn compare(run: &mut Run, seen: &[Observation]) -> Vec<i64> {
     history
 }
 
-fn among(sql: &str, arg: &Json) -> BTreeSet<i64> {
+/// The records that differ from what is recorded of them, or were not shown whole.
+pub fn differing(run: &Run, seen: &[Observation]) -> Vec<i64> {
+    let ids: Vec<i64> = seen.iter().filter_map(|o| o.claim.parse().ok()).collect();
+    let book = Book::peek(Catalog::load(), &ids, now_us());
+    let busy = among(BUSY, &json!(ids));
+    seen.iter()
+        .filter_map(|o| Some((o.claim.parse().ok()?, o)))
+        .filter(|(id, _)| !busy.contains(id))
+        .filter(|(id, o)| {
+            let record = book.records.get(id);
+            record.is_some_and(|record| o.properties.is_empty() || look(run, record, o) != Look::Fine)
+        })
+        .map(|(id, _)| id)
+        .collect()
+}
+
+/// The ids that a statement gives.
+pub fn among(sql: &str, arg: &Json) -> BTreeSet<i64> {
     spi::rows(sql, arg).iter().filter_map(Json::as_i64).collect()
 }
 
@@ -143,8 +161,14 @@ fn look(run: &Run, record: &Record, seen: &Observation) -> Look {
     }
 }
 
-fn synced(mapping: &Mapping) -> impl Iterator<Item = &Rc<Field>> {
+/// The fields that flow in some direction.
+pub fn synced(mapping: &Mapping) -> impl Iterator<Item = &Rc<Field>> {
     mapping.fields.iter().filter(|f| f.sync_direction != Direction::None)
+}
+
+/// Whether a field has not moved since the page was handed out.
+pub fn is_quiet(run: &Run, entry: &Entry) -> bool {
+    entry.synced_at <= run.page_us && entry.hubspot_read_at <= run.page_us && entry.state.edited_at <= run.page_us
 }
 
 /// HubSpot's value in the row's form (none: this field cannot hold it) and how it compares; none when the field was not
@@ -152,8 +176,7 @@ fn synced(mapping: &Mapping) -> impl Iterator<Item = &Rc<Field>> {
 fn judge(run: &Run, entry: &Entry, seen: &Observation) -> Option<(Option<Value>, Comparison)> {
     let text = seen.properties.get(&entry.field.hubspot_property)?;
     let state = &entry.state;
-    let moved = entry.synced_at > run.page_us || entry.hubspot_read_at > run.page_us || state.edited_at > run.page_us;
-    if moved && seen.versions.is_none() {
+    if !is_quiet(run, entry) {
         return None;
     }
     let value = convert::from_hubspot(&entry.field, text.as_str()).ok();
@@ -256,7 +279,10 @@ fn missing(record: &mut Record) -> Finding {
 
 /// HubSpot knows a record again that was missing or deleted: both sides are compared anew.
 fn back(record: &mut Record) -> Finding {
-    meet_anew(record);
+    record.status = "linked".into();
+    record.contacted = false;
+    record.message = None;
+    record.set_lifecycle(None);
     record.log(
         None,
         "HUBSPOT",
@@ -292,17 +318,8 @@ fn survivor(record: &mut Record, seen: &Observation, taken: bool) -> Finding {
         "merged",
         json!({"hubspot_value": id, "detail": "found by reconciliation"}),
     );
-    record.hubspot_id = Some(id);
-    record.write_id_back = true;
-    meet_anew(record);
+    record.follow_to(&id);
     found
-}
-
-fn meet_anew(record: &mut Record) {
-    record.status = "linked".into();
-    record.contacted = false;
-    record.message = None;
-    record.touch_link();
 }
 
 fn fields(run: &Run, record: &mut Record, seen: &Observation, clock: Clock, now: i64) -> Vec<Finding> {
@@ -364,10 +381,15 @@ fn fields(run: &Run, record: &mut Record, seen: &Observation, clock: Clock, now:
     findings
 }
 
-/// A version that is younger than the run may have its webhook still on its way.
+/// A version that is younger than the run, or than an incremental run's window, may have its webhook still on its way. A poll
+/// stands in for webhooks.
 fn too_new(run: &Run, clock: Clock, history: &[Version]) -> bool {
-    let begun = run.started_us + clock.offset + clock.uncertainty;
-    history.iter().any(|v| v.at > begun)
+    let told = match run.kind.as_str() {
+        "full" => run.started_us + clock.offset + clock.uncertainty,
+        "incremental" => run.window_to_us,
+        _ => return false,
+    };
+    history.iter().any(|v| v.at > told)
 }
 
 /// What came of it, told by the state before and after.

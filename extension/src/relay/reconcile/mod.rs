@@ -1,6 +1,6 @@
 //! Reconciliation: a run compares both sides page by page. The relay reads HubSpot, this side compares and sets right.
 //!
-//! A full run has these phases; each page is one call, so that no lock is held while HubSpot is asked, and memory does not
+//! A run has these phases; each page is one call, so that no lock is held while HubSpot is asked, and memory does not
 //! grow with the table:
 //!
 //! | phase | looks at | page |
@@ -9,13 +9,16 @@
 //! | gone | records whose rows are gone | 5,000 records, read here |
 //! | linked | records HubSpot should know | 400 records, read by the relay; of the unclear ones the history |
 //! | listing | HubSpot's records that nobody is linked to | 100 records, listed by the relay |
+//! | changed | records that HubSpot says were modified in a window of time | 200 records, searched by the relay; the history of those that differ |
 //!
-//! An incremental run looks at rows whose `updated_at_column` moved and at records that HubSpot says were modified; a poll
-//! at the latter alone.
+//! A full run has all but the last. An incremental one looks at rows whose `updated_at_column` moved, then at the records
+//! that changed; a poll at the latter alone.
 //!
 //! The results of a page and the position after it are stored in one transaction: a run that loses its relay goes on with
 //! the page that was out, and nothing is found twice.
 
+mod backfill;
+mod changed;
 mod linked;
 mod listing;
 mod rows;
@@ -55,14 +58,14 @@ struct Listed {
 }
 
 /// See the contract.
-pub fn reconcile(relay_id: &str, done: Option<&Json>, lease_ms: i32) -> Json {
+pub fn reconcile(relay_id: &str, done: Option<&Json>, changes: bool, lease_ms: i32) -> Json {
     if !may_work() {
         return Json::Null;
     }
     let done: Option<Done> = done.filter(|d| !d.is_null()).map(|d| parse("done", d));
     let held = match &done {
         Some(done) => Run::held(relay_id, done.run, done.page),
-        None => Run::take(relay_id),
+        None => Run::take(relay_id, changes),
     };
     let Some(mut run) = held else { return Json::Null };
     let catalog = Catalog::load();
@@ -92,14 +95,17 @@ pub fn reconcile(relay_id: &str, done: Option<&Json>, lease_ms: i32) -> Json {
 /// Takes in what the relay read, and moves the position past it.
 fn take(run: &mut Run, mapping: &Rc<Mapping>, done: Done) {
     match run.position.clone() {
+        // These pages are read here: the relay only calls again.
+        Position::Rows { after } => rows::page(run, mapping, after),
+        Position::Gone { after } => rows::gone(run, mapping, after),
         Position::Linked { after, history, .. } if !history.is_empty() => {
             run.histories += history.len() as i64;
-            linked::compare(run, &done.observations);
+            compare(run, &done.observations);
             run.position = linked_after(after, Vec::new());
         }
         Position::Linked { upto, .. } => {
             run.records += done.observations.len() as i64;
-            let history = linked::compare(run, &done.observations);
+            let history = compare(run, &done.observations);
             run.position = linked_after(upto, history);
         }
         Position::Listing { .. } => {
@@ -110,8 +116,18 @@ fn take(run: &mut Run, mapping: &Rc<Mapping>, done: Done) {
                 None => Position::End,
             };
         }
-        // These pages are read here: the relay only calls again.
-        Position::Rows { .. } | Position::Gone { .. } | Position::End => {}
+        Position::Changed { after, more, history } if !history.is_empty() => {
+            run.histories += history.len() as i64;
+            linked::compare(run, &done.observations);
+            run.position = changed_after(after, more, Vec::new());
+        }
+        Position::Changed { after, .. } => {
+            run.listed += done.listed.len() as i64;
+            let history = changed::compare(run, mapping, &done.listed);
+            let more = done.after.is_some();
+            run.position = changed_after(done.after.unwrap_or(after), more, history);
+        }
+        Position::End => {}
     }
 }
 
@@ -119,15 +135,8 @@ fn take(run: &mut Run, mapping: &Rc<Mapping>, done: Done) {
 fn work(run: &mut Run, mapping: &Rc<Mapping>) -> Option<Json> {
     loop {
         match run.position.clone() {
-            Position::Rows { after } => {
-                rows::page(run, mapping, after);
-                // One page a call: others wait for the lock it takes.
-                return Some(json!({}));
-            }
-            Position::Gone { after } => {
-                rows::gone(run, mapping, after);
-                return Some(json!({}));
-            }
+            // One page a call: others wait for the lock it takes.
+            Position::Rows { .. } | Position::Gone { .. } => return Some(json!({})),
             Position::Linked { history, .. } if !history.is_empty() => {
                 run.api_calls += calls(history.len(), 50);
                 return Some(json!({"claims": linked::claims(mapping, &history, "history")}));
@@ -143,7 +152,19 @@ fn work(run: &mut Run, mapping: &Rc<Mapping>) -> Option<Json> {
                     };
                     return Some(json!({"claims": linked::claims(mapping, &ids, "values")}));
                 }
-                run.position = Position::Listing { after: None };
+                run.position = match run.is_backfill() {
+                    true => Position::End,
+                    false => Position::Listing { after: None },
+                };
+            }
+            Position::Changed { history, .. } if !history.is_empty() => {
+                run.api_calls += calls(history.len(), 50);
+                return Some(json!({"claims": linked::claims(mapping, &history, "history")}));
+            }
+            Position::Changed { more: false, .. } => run.position = Position::End,
+            Position::Changed { after, .. } => {
+                run.api_calls += 1;
+                return Some(json!({"search": changed::request(run, mapping, &after)}));
             }
             Position::Listing { after } => {
                 run.api_calls += 1;
@@ -152,6 +173,17 @@ fn work(run: &mut Run, mapping: &Rc<Mapping>) -> Option<Json> {
             Position::End => return None,
         }
     }
+}
+
+fn compare(run: &mut Run, seen: &[Observation]) -> Vec<i64> {
+    match run.is_backfill() {
+        true => backfill::compare(run, seen),
+        false => linked::compare(run, seen),
+    }
+}
+
+fn changed_after(after: String, more: bool, history: Vec<i64>) -> Position {
+    Position::Changed { after, more, history }
 }
 
 fn linked_after(after: i64, history: Vec<i64>) -> Position {

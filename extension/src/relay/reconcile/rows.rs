@@ -15,20 +15,38 @@ const APPLICATION: &str = "found by reconciliation";
 
 /// Compares a page of rows with what is recorded of them.
 pub fn page(run: &mut Run, mapping: &Rc<Mapping>, after: Json) {
+    let incremental = run.kind == "incremental";
+    if incremental && mapping.updated_at_column.is_none() {
+        run.position = changed();
+        return;
+    }
     // A row and its record are of one moment only while nobody else works on records.
     one_at_a_time();
     absorb_all();
     let fields = scan::captured_fields(mapping);
     let mut scan = Scan::after(mapping, &fields, after);
+    if incremental {
+        scan.since_us = Some(run.window_from_us);
+    }
     let rows = scan.page();
     run.rows_read += rows.len() as i64;
-    let (changes, _) = look::differences(mapping, &fields, &rows);
+    let changes = look::differences(mapping, &fields, &rows);
     take(run, mapping, &changes);
-    run.position = if scan.finished {
+    run.position = if scan.finished && incremental {
+        changed()
+    } else if scan.finished {
         Position::Gone { after: 0 }
     } else {
         Position::Rows { after: scan.last }
     };
+}
+
+fn changed() -> Position {
+    Position::Changed {
+        after: "0".into(),
+        more: true,
+        history: Vec::new(),
+    }
 }
 
 /// Looks for records whose rows are gone.

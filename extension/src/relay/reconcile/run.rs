@@ -22,6 +22,12 @@ pub enum Position {
         upto: i64,
         history: Vec<i64>,
     },
+    /// Records that changed, after this HubSpot id; before them, the history of these. `more`: there are others.
+    Changed {
+        after: String,
+        more: bool,
+        history: Vec<i64>,
+    },
     /// HubSpot's records after this id; none: from the first.
     Listing { after: Option<String> },
     /// Nothing is left.
@@ -36,12 +42,17 @@ pub struct Run {
     pub entity_type: String,
     pub kind: String,
     pub dry_run: bool,
+    /// A backfill's: `WARP_TO_HUBSPOT` or `HUBSPOT_TO_WARP`.
+    pub direction: Option<String>,
     /// When the run began, on the database's clock. Unit: microseconds, like the two that follow.
     pub started_us: i64,
     /// When the page that is out was handed out, on the database's clock.
     pub page_us: i64,
     /// Fields written to HubSpot since then (HubSpot's clock) have their history read even when both sides are equal.
     pub written_since: i64,
+    /// HubSpot's instants between which changes are looked for; 0: a full run. Unit: microseconds.
+    pub window_from_us: i64,
+    pub window_to_us: i64,
     pub position: Position,
     pub page: i64,
     pub found: Map<String, Json>,
@@ -71,8 +82,10 @@ pub struct Finding {
     pub action: &'static str,
 }
 
-const COLUMNS: &str = "json_build_object('id', r.id, 'entity_type', r.entity_type, 'kind', r.kind, 'dry_run', r.dry_run, 'position', r.position,
+const COLUMNS: &str = "json_build_object('id', r.id, 'entity_type', r.entity_type, 'kind', r.kind, 'dry_run', r.dry_run, 'direction', r.direction, 'position', r.position,
   'page', r.page, 'found', r.found, 'written_since', r.written_since,
+  'window_from_us', coalesce((extract(epoch FROM r.window_from) * 1000000)::bigint, 0),
+  'window_to_us', coalesce((extract(epoch FROM r.window_to) * 1000000)::bigint, 0),
   'started_us', (extract(epoch FROM r.started_at) * 1000000)::bigint,
   'page_us', (extract(epoch FROM coalesce(r.page_at, r.started_at)) * 1000000)::bigint)::text";
 
@@ -80,17 +93,35 @@ const COLUMNS: &str = "json_build_object('id', r.id, 'entity_type', r.entity_typ
 const TAKE: &str = r#"
 WITH picked AS MATERIALIZED (
   SELECT r.id FROM hubspot.reconciliation_runs r
-  WHERE r.finished_at IS NULL AND (r.claimed_by IS NULL OR r.claimed_by = $1::json->>'relay' OR r.lease_expires_at < clock_timestamp())
-  ORDER BY r.claimed_by IS DISTINCT FROM $1::json->>'relay', r.kind <> 'poll', r.kind <> 'incremental', r.id LIMIT 1 FOR UPDATE SKIP LOCKED)
-UPDATE hubspot.reconciliation_runs r SET status = 'running', started_at = coalesce(r.started_at, clock_timestamp()),
-  claimed_by = $1::json->>'relay', lease_expires_at = clock_timestamp() + interval '1 minute',
-  position = CASE WHEN r.started_at IS NULL THEN '{"phase": "rows", "after": null}' ELSE r.position END,
-  written_since = CASE WHEN r.started_at IS NULL THEN coalesce((
-      SELECT (extract(epoch FROM b.started_at) * 1000000)::bigint + c.clock_offset_us - c.clock_uncertainty_us - 60000000
-      FROM hubspot.reconciliation_runs b, hubspot.binding c
-      WHERE b.entity_type = r.entity_type AND b.kind = 'full' AND b.status = 'finished' AND NOT b.dry_run ORDER BY b.id DESC LIMIT 1), 0)
-    ELSE r.written_since END
-FROM picked p WHERE r.id = p.id RETURNING "#;
+  WHERE r.finished_at IS NULL AND r.status <> 'paused' AND (r.kind IN ('poll', 'incremental')) = ($1::json->>'changes')::boolean
+    AND (r.claimed_by IS NULL OR r.claimed_by = $1::json->>'relay' OR r.lease_expires_at < clock_timestamp())
+  ORDER BY r.claimed_by IS DISTINCT FROM $1::json->>'relay', r.kind <> 'poll', r.id LIMIT 1 FOR UPDATE SKIP LOCKED)
+UPDATE hubspot.reconciliation_runs r SET status = 'running', claimed_by = $1::json->>'relay',
+  lease_expires_at = clock_timestamp() + interval '1 minute'
+FROM picked p WHERE r.id = p.id RETURNING r.id::text"#;
+
+/// What a run that begins needs to know. A minute is left to webhooks that are on their way; the windows of searches overlap,
+/// because HubSpot's index lags.
+const BEGIN: &str = r#"
+UPDATE hubspot.reconciliation_runs r SET started_at = clock_timestamp(),
+  position = CASE WHEN r.direction = 'HUBSPOT_TO_WARP' THEN '{"phase": "linked", "after": 0, "history": []}' WHEN r.kind = 'poll' THEN '{"phase": "changed", "after": "0", "more": true, "history": []}'
+    ELSE '{"phase": "rows", "after": null}' END::jsonb,
+  written_since = CASE WHEN r.kind = 'full' THEN coalesce(
+    (SELECT (extract(epoch FROM p.started_at) * 1000000)::bigint + c.clock_offset_us - c.clock_uncertainty_us - 60000000
+     FROM hubspot.reconciliation_runs p WHERE p.entity_type = r.entity_type AND p.kind = 'full' AND p.status = 'finished' AND NOT p.dry_run
+     ORDER BY p.id DESC LIMIT 1), 0) ELSE 9223372036854775807 END,
+  window_to = CASE r.kind WHEN 'poll' THEN h.now WHEN 'incremental' THEN h.now - interval '1 minute' END,
+  window_from = CASE WHEN r.kind IN ('poll', 'incremental') THEN coalesce(
+      (SELECT p.window_to FROM hubspot.reconciliation_runs p WHERE p.entity_type = r.entity_type AND p.kind = r.kind AND p.status = 'finished'
+       ORDER BY p.id DESC LIMIT 1),
+      (SELECT m.imported_at + h.ahead FROM hubspot.object_mapping m WHERE m.entity_type = r.entity_type))
+    - CASE r.kind WHEN 'poll' THEN interval '10 minutes' ELSE interval '1 hour' END END
+FROM hubspot.binding c
+CROSS JOIN LATERAL (SELECT clock_timestamp() + c.clock_offset_us * interval '1 microsecond' AS now,
+                           c.clock_offset_us * interval '1 microsecond' AS ahead) h
+WHERE r.id = ($1::json->>'run')::bigint AND r.started_at IS NULL"#;
+
+const LOAD: &str = " FROM hubspot.reconciliation_runs r WHERE r.id = ($1::json->>'run')::bigint";
 
 const HELD: &str = r#" FROM hubspot.reconciliation_runs r
 WHERE r.id = ($1::json->>'run')::bigint AND r.page = ($1::json->>'page')::bigint AND r.claimed_by = $1::json->>'relay'
@@ -100,7 +131,7 @@ const STORE: &str = r#"
 UPDATE hubspot.reconciliation_runs r SET rows_read = r.rows_read + ($1::jsonb->>'rows_read')::bigint, records = r.records + ($1::jsonb->>'records')::bigint,
   histories = r.histories + ($1::jsonb->>'histories')::bigint, listed = r.listed + ($1::jsonb->>'listed')::bigint,
   api_calls = r.api_calls + ($1::jsonb->>'api_calls')::bigint, found = $1::jsonb->'found',
-  discrepancies = (SELECT coalesce(sum(v::bigint), 0) FROM jsonb_each_text($1::jsonb->'found') AS f (k, v)),
+  discrepancies = CASE WHEN r.kind IN ('poll', 'backfill') THEN 0 ELSE (SELECT coalesce(sum(v::bigint), 0) FROM jsonb_each_text($1::jsonb->'found') AS f (k, v)) END,
   position = $1::jsonb->'position', page = ($1::jsonb->>'page')::bigint, page_at = clock_timestamp(),
   status = $1::jsonb->>'status', message = $1::jsonb->>'message',
   finished_at = CASE WHEN $1::jsonb->>'status' <> 'running' THEN clock_timestamp() END,
@@ -116,8 +147,13 @@ FROM json_to_recordset($1::json->'findings') AS v (entity_key text, hubspot_id t
 
 impl Run {
     /// Takes a run that waits, or goes on with one whose relay is gone.
-    pub fn take(relay_id: &str) -> Option<Run> {
-        Run::load(&format!("{TAKE}{COLUMNS}"), &json!({"relay": relay_id}))
+    ///
+    /// `changes`: an incremental run or a poll; else a full one. So a relay drives both at a time.
+    pub fn take(relay_id: &str, changes: bool) -> Option<Run> {
+        let taken = spi::call_text(TAKE, &json!({"relay": relay_id, "changes": changes}))?;
+        let arg = json!({"run": taken});
+        spi::run(BEGIN, &arg);
+        Run::load(&format!("SELECT {COLUMNS}{LOAD}"), &arg)
     }
 
     /// The run whose page this relay brings back; none when the page is not out any more.
@@ -133,11 +169,31 @@ impl Run {
 
     /// Records a difference.
     pub fn find(&mut self, finding: Finding) {
+        if self.is_backfill() {
+            return self.count(finding.action, 1);
+        }
         let count = self.found.get(finding.kind).and_then(Json::as_i64).unwrap_or(0) + 1;
         self.found.insert(finding.kind.to_owned(), json!(count));
-        if count <= KEPT {
+        // What a poll finds is how changes come in, and no discrepancy.
+        if count <= KEPT && self.kind != "poll" {
             self.findings.push(finding);
         }
+    }
+
+    /// Counts what a backfill did.
+    pub fn count(&mut self, what: &str, fields: i64) {
+        let count = self.found.get(what).and_then(Json::as_i64).unwrap_or(0) + fields;
+        self.found.insert(what.to_owned(), json!(count));
+    }
+
+    /// Whether it brings the rows' values to HubSpot.
+    pub fn to_hubspot(&self) -> bool {
+        self.direction.as_deref() == Some("WARP_TO_HUBSPOT")
+    }
+
+    /// Whether it brings values over instead of comparing.
+    pub fn is_backfill(&self) -> bool {
+        self.kind == "backfill"
     }
 
     /// Stores everything and hands the next page to the relay.

@@ -1,0 +1,20 @@
+-- Three kinds of role. PostgreSQL's own messages end each attempt.
+CREATE ROLE regress_hubspot_viewer; CREATE ROLE regress_hubspot_relay; CREATE ROLE regress_hubspot_admin;
+SET ROLE regress_hubspot_viewer;
+SELECT * FROM hubspot.conflicts;
+RESET ROLE;
+SELECT hubspot.grant_viewer('regress_hubspot_viewer');
+SELECT hubspot.grant_relay('regress_hubspot_relay');
+SELECT hubspot.grant_admin('regress_hubspot_admin');
+SET ROLE regress_hubspot_viewer;
+SELECT count(*) >= 0 AS may FROM hubspot.conflicts;
+SELECT hubspot.pause();
+RESET ROLE; SET ROLE regress_hubspot_relay;
+SELECT hubspot.relay_mapping() IS NOT NULL AS may;
+SELECT * FROM hubspot.field_state;
+RESET ROLE; SET ROLE regress_hubspot_admin;
+SELECT hubspot.grant_relay('regress_hubspot_admin');
+SELECT hubspot.import_mapping('x', 'hubspot.link', 'companies', '{}');
+RESET ROLE;
+DROP OWNED BY regress_hubspot_viewer, regress_hubspot_relay, regress_hubspot_admin;
+DROP ROLE regress_hubspot_viewer, regress_hubspot_relay, regress_hubspot_admin;

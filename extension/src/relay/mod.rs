@@ -14,8 +14,9 @@ pub mod lifecycle;
 mod maintain;
 mod receive;
 mod reconcile;
-mod refusals;
 mod rekey;
+mod refusals;
+mod shed;
 
 use absorb::absorb;
 
@@ -121,6 +122,13 @@ fn relay_reconcile(relay_id: &str, done: Option<JsonB>, changes: bool, lease_ms:
     (!answer.is_null()).then_some(JsonB(answer))
 }
 
+/// See the contract.
+#[pg_extern(name = "relay_reclaim", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_reclaim() -> i64 {
+    backlog::reclaim()
+}
+
 #[pg_extern(name = "relay_refusals", volatile, parallel_unsafe, security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn relay_refusals() -> JsonB {
@@ -131,13 +139,6 @@ fn relay_refusals() -> JsonB {
 #[search_path(pg_catalog, pg_temp)]
 fn relay_retry(ids: JsonB) -> i64 {
     crate::conflict::retry(Some(&parse::<Vec<i64>>("ids", &ids.0)))
-}
-
-/// See the contract.
-#[pg_extern(name = "relay_reclaim", volatile, parallel_unsafe, security_definer)]
-#[search_path(pg_catalog, pg_temp)]
-fn relay_reclaim() -> i64 {
-    backlog::reclaim()
 }
 
 /// Takes over every captured change; gives their number.

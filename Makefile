@@ -80,6 +80,7 @@ test: ## Set up, lint, build the extension and run every test suite
 	@$(MAKE) --no-print-directory test-core
 	@$(MAKE) --no-print-directory test-relay
 	@$(MAKE) --no-print-directory test-e2e
+	@$(MAKE) --no-print-directory test-packages
 	@echo "== summary"
 	@cat $(SUITES)
 
@@ -109,6 +110,14 @@ installcheck: ## Regression suite and isolation tests on the running server of P
 	  --dbname=hubspot_sync_regress --inputdir=$(CURDIR)/tests/regress --outputdir=. --schedule=$(CURDIR)/tests/regress/schedule
 	cd $(TARGET)/installcheck && $(PG_TESTS)/isolation/pg_isolation_regress --bindir=$$($(PG_CONFIG) --bindir) --load-extension=hubspot_sync \
 	  --dbname=hubspot_sync_isolation --inputdir=$(CURDIR)/tests/isolation --outputdir=. --schedule=$(CURDIR)/tests/isolation/schedule
+
+.PHONY: test-packages
+test-packages: deb ## Install, start, upgrade and purge both packages in a clean Debian root (as root; network)
+	@$(SUITE) packages $(CARGO) test --locked -p hubspot_sync_tests --test packages -- --include-ignored
+
+.PHONY: test-docs
+test-docs: ## Every SQL block and command of the documentation (after make ext)
+	@$(SUITE) docs $(CARGO) test --locked -p hubspot_sync_tests --test documentation
 
 .PHONY: model
 model: ## Search the field machine's larger worlds exhaustively (minutes; the small ones are in make test)
@@ -149,6 +158,13 @@ install: pgrx-home ## Install the extension into PG_CONFIG's PostgreSQL and the 
 	cd $(PACKAGE) && find . -type f | while read -r file; do \
 	  $(SUDO) install -D -m "$$(case $$file in *.so) echo 755;; *) echo 644;; esac)" "$$file" "$(DESTDIR)/$$file"; done
 	@echo "installed: now CREATE EXTENSION hubspot_sync in your database, and see hubspot-relay --help"
+
+.PHONY: deb
+deb: ext ## Build the Debian packages of extension and relay into target/debian
+	$(CARGO) build --locked --release -p hubspot-relay
+	rm -rf $(TARGET)/debian
+	@relay/packaging/build-deb.sh $(TARGET)/release/hubspot-relay $(TARGET)/debian
+	@extension/packaging/build-deb.sh $(PACKAGE) $(PG_MAJOR) $(TARGET)/debian
 
 .PHONY: clean
 clean: ## Remove everything that was built

@@ -251,7 +251,7 @@ fn retry_failed(id: Option<i64>) -> i64 {
 
 /// Who decides: the role that called, behind SECURITY DEFINER. A service that acts for people says for whom in the
 /// setting `hubspot.actor`; whoever may set it, the role stays visible beside it.
-fn caller() -> String {
+pub fn caller() -> String {
     let sql = r#"SELECT coalesce(left(nullif(current_setting('hubspot.actor', true), ''), 64) || ' (' || session_user || ')', session_user)
                  WHERE $1::text IS NOT NULL"#;
     spi::call_text(sql, &Json::Null).unwrap_or_default()

@@ -10,6 +10,7 @@
 //! | `book` | records in memory for the length of one call; reading and writing rows |
 //! | `relay` | the relay's functions |
 //! | `conflict` | what people decide |
+//! | `privacy` | forgetting records |
 //! | `convert` | values between the two sides' forms |
 //! | `spi`, `error` | the door to SQL, and errors |
 //!
@@ -23,6 +24,7 @@ mod convert;
 mod ddl;
 mod error;
 mod mapping;
+mod privacy;
 mod relay;
 mod spi;
 
@@ -36,9 +38,14 @@ pgrx::extension_sql_file!(
     requires = ["types"]
 );
 pgrx::extension_sql_file!(
+    "../../sql/schema/25_capture.sql",
+    name = "capture",
+    requires = ["mapping"]
+);
+pgrx::extension_sql_file!(
     "../../sql/schema/30_records.sql",
     name = "records",
-    requires = ["mapping"]
+    requires = ["capture"]
 );
 pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["records"]);
 pgrx::extension_sql_file!("../../sql/schema/46_quota.sql", name = "quota", requires = ["log"]);
@@ -70,15 +77,17 @@ pgrx::extension_sql_file!(
     requires = ["views"]
 );
 pgrx::extension_sql_file!(
-    "../../sql/schema/80_answers.sql",
-    name = "answers",
+    "../../sql/schema/76_privacy.sql",
+    name = "privacy",
     requires = ["problems"]
 );
 pgrx::extension_sql_file!(
-    "../../sql/schema/83_history.sql",
-    name = "history",
-    requires = ["answers"]
+    "../../sql/schema/80_answers.sql",
+    name = "answers",
+    requires = ["privacy"]
 );
+pgrx::extension_sql_file!("../../sql/schema/81_plan.sql", name = "plan", requires = ["answers"]);
+pgrx::extension_sql_file!("../../sql/schema/83_history.sql", name = "history", requires = ["plan"]);
 // Refers to the figures over time.
 pgrx::extension_sql_file!(
     "../../sql/schema/84_monitoring.sql",

@@ -18,7 +18,7 @@ use crate::supervisor::relay_id;
 const SLOT_WAIT: Duration = Duration::from_secs(15);
 
 /// One line of the report.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
     /// Whether it is as it should be.
     pub ok: bool,
@@ -56,7 +56,8 @@ fn fault(what: impl Into<String>, detail: impl Into<String>) -> Finding {
     }
 }
 
-/// Looks at database, token and mapped properties. Nothing is changed but the relay's entry in the database.
+/// Looks at database, token and mapped properties. Nothing is changed but the relay's entry in the database and what it
+/// remembers of HubSpot's property definitions.
 ///
 /// # Errors
 /// A wrong setting; everything else is a finding.
@@ -80,7 +81,7 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, RelayError> {
                 ),
             });
             match db.mapping().await {
-                Ok(mappings) => check_mappings(&client, &mappings, &mut findings).await,
+                Ok(mappings) => check_mappings(&db, &client, &mappings, &mut findings).await,
                 Err(error) => findings.push(fault("mappings", error.to_string())),
             }
         }
@@ -109,7 +110,7 @@ async fn check_token(config: &Config, client: &Client, findings: &mut Vec<Findin
     }
 }
 
-async fn check_mappings(client: &Client, mappings: &[Mapping], findings: &mut Vec<Finding>) {
+async fn check_mappings(db: &Db, client: &Client, mappings: &[Mapping], findings: &mut Vec<Finding>) {
     if mappings.is_empty() {
         findings.push(fault("mappings", "there is none; see hubspot.import_mapping()"));
     }
@@ -120,6 +121,9 @@ async fn check_mappings(client: &Client, mappings: &[Mapping], findings: &mut Ve
     for (object_type, mappings) in by_type {
         match client.properties(object_type, Instant::now() + SLOT_WAIT).await {
             Ok(list) => {
+                if let Err(error) = db.remember_properties(object_type, &list.results).await {
+                    findings.push(fault(format!("properties of {object_type}"), error.to_string()));
+                }
                 let known: BTreeMap<&str, &PropertyDefinition> = list
                     .results
                     .iter()

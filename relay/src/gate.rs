@@ -151,6 +151,13 @@ impl Gate {
         );
     }
 
+    /// A secret was rotated: a refused token is looked at again at once.
+    pub fn hurry(&self) {
+        if let State::Refused { next, .. } = &mut *self.state() {
+            *next = Instant::now();
+        }
+    }
+
     fn postpone(&self) {
         if let State::Refused { next, .. } = &mut *self.state() {
             *next = Instant::now() + AUTH_PROBE;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use hubspot_relay::config::{DEFAULT_CONFIG_FILE, EXIT_CONFIG};
 use hubspot_relay::reconcile::command::Wanted;
 use hubspot_relay::telemetry::{self, LogFormat};
@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 ///
 /// Every key of the configuration file is also an environment variable HUBSPOT_RELAY_<SECTION>_<KEY>, for example
 /// HUBSPOT_RELAY_HUBSPOT_ACCESS_TOKEN. HUBSPOT_RELAY_LOG sets the log filter (default: info), HUBSPOT_RELAY_LOG_FORMAT
-/// text or json. Exit codes: 0 stopped or all well, 1 failed, 2 wrong arguments, 78 wrong configuration.
+/// text or json. Logs go to standard error, data to standard output.
 #[derive(Debug, Parser)]
-#[command(name = "hubspot-relay", version, arg_required_else_help = true)]
+#[command(name = "hubspot-relay", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -25,12 +25,65 @@ struct Cli {
     log_format: Option<LogFormat>,
 }
 
+const EXIT_CODES: &str = "Exit codes:
+  0   stopped as asked; check: all is well
+  1   failed, or stopped by a second signal; check: a fault was found
+  2   wrong arguments
+  78  wrong configuration: restarting does not help
+
+Examples:
+  hubspot-relay init public.customers companies > customer.json
+  hubspot-relay check --config /etc/hubspot-relay/relay.toml
+  hubspot-relay check --json | jq '.[] | select(.ok | not)'
+  hubspot-relay run --config /etc/hubspot-relay/relay.toml --log-format json";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the relay until SIGTERM or SIGINT
+    #[command(after_help = "Example:\n  HUBSPOT_RELAY_LOG=hubspot_relay=debug hubspot-relay run --config relay.toml")]
     Run(Settings),
     /// Look at database, token and mapped properties, print what is found, and exit with 1 if anything is wrong
-    Check(Settings),
+    ///
+    /// Nothing is changed but the relay's entry in hubspot.relay_status and the property definitions that hubspot.plan and
+    /// hubspot.check_mapping use.
+    #[command(
+        after_help = "Examples:\n  hubspot-relay check --config relay.toml\n  hubspot-relay check --json | jq '.[] | select(.ok | not)'"
+    )]
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+        /// Print a JSON array of objects with ok, what and detail
+        #[arg(long)]
+        json: bool,
+    },
+    /// Draft a mapping from a table's columns and HubSpot's properties
+    ///
+    /// The mapping document goes to standard output, what to look at to standard error. Read it before you give it to
+    /// hubspot.import_mapping. The table's rows are not read.
+    #[command(after_help = "Example:\n  hubspot-relay init public.customers companies > customer.json")]
+    Init {
+        /// The table, with its schema
+        table: String,
+        /// HubSpot's object type: companies, contacts, deals, … or an id such as 2-123
+        object_type: String,
+        #[command(flatten)]
+        settings: Settings,
+        /// Print one JSON object with mapping and notes instead
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  hubspot-relay completions bash > /etc/bash_completion.d/hubspot-relay")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, of hubspot-relay or of one of its commands
+    #[command(after_help = "Example:\n  hubspot-relay man | man -l -")]
+    Man {
+        /// One command's page
+        command: Option<String>,
+    },
     /// Compare every row and record of both sides now, set right what differs, and report it
     ///
     /// The work is shared with the relays that run, and done by this command itself where none runs. Interrupted, it is gone on with
@@ -94,9 +147,15 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let (run, settings) = match &cli.command {
         Command::Run(settings) => (true, settings),
-        Command::Check(settings) => (false, settings),
         Command::Reconcile(wanted) => (false, &wanted.settings),
         Command::Backfill(wanted) => (false, &wanted.settings),
+        Command::Check { settings, .. } | Command::Init { settings, .. } => (false, settings),
+        Command::Completions { shell } => {
+            let name = "hubspot-relay";
+            clap_complete::generate(*shell, &mut Cli::command(), name, &mut std::io::stdout());
+            return ExitCode::SUCCESS;
+        }
+        Command::Man { command } => return manual(command.as_deref()),
     };
     if let Err(error) = start_logging(cli.log_format, run) {
         eprintln!("hubspot-relay: {error:#}");
@@ -119,10 +178,24 @@ fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
-        Command::Run(_) => runtime.block_on(serve(config)),
-        Command::Check(_) => runtime.block_on(check(&config)),
+        Command::Check { json, .. } => runtime.block_on(check(&config, json)),
+        Command::Init {
+            table,
+            object_type,
+            json,
+            ..
+        } => {
+            return match runtime.block_on(hubspot_relay::init::init(&config, &table, &object_type)) {
+                Ok(draft) => show_draft(&draft, json),
+                Err(error) => {
+                    eprintln!("hubspot-relay: {error}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         Command::Reconcile(wanted) => runtime.block_on(compare(config, wanted.into())),
         Command::Backfill(wanted) => runtime.block_on(compare(config, wanted.into())),
+        Command::Run(_) | Command::Completions { .. } | Command::Man { .. } => runtime.block_on(serve(config)),
     };
     match result {
         Ok(code) => code,
@@ -156,10 +229,50 @@ async fn serve(config: Config) -> Result<ExitCode, RelayError> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn check(config: &Config) -> Result<ExitCode, RelayError> {
+fn show_draft(draft: &hubspot_relay::init::Draft, json: bool) -> ExitCode {
+    if json {
+        let both = serde_json::json!({"mapping": draft.mapping, "notes": draft.notes});
+        println!("{both:#}");
+    } else {
+        println!("{:#}", draft.mapping);
+        for note in &draft.notes {
+            eprintln!("{note}");
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Prints the manual page of the whole or of one command.
+fn manual(name: Option<&str>) -> ExitCode {
+    let mut whole = Cli::command();
+    whole.build();
+    let page = match name {
+        None => whole.clone(),
+        Some(name) => match whole.find_subcommand(name) {
+            Some(command) => command.clone(),
+            None => {
+                eprintln!("hubspot-relay: there is no command {name}");
+                return ExitCode::from(2);
+            }
+        },
+    };
+    match clap_mangen::Man::new(page).render(&mut std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hubspot-relay: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn check(config: &Config, json: bool) -> Result<ExitCode, RelayError> {
     let findings = hubspot_relay::check::check(config).await?;
-    for finding in &findings {
-        println!("{finding}");
+    if json {
+        println!("{:#}", serde_json::json!(findings));
+    } else {
+        for finding in &findings {
+            println!("{finding}");
+        }
     }
     let ok = findings.iter().all(|finding| finding.ok);
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -221,10 +334,9 @@ async fn stop_on_signal(shutdown: CancellationToken) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     #[test]
     fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
         super::Cli::command().debug_assert();
     }
 }

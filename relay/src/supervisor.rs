@@ -25,9 +25,10 @@ use crate::hubspot::quota::Purpose;
 use crate::liveness::{Liveness, Part};
 use crate::metrics::Metrics;
 use crate::portal::{self, PortalId};
+use crate::secrets::Watch;
 use crate::status::Status;
 use crate::telemetry::event;
-use crate::{alerts, deliver, ingest, lend, reconcile, web};
+use crate::{alerts, definitions, deliver, ingest, lend, reconcile, systemd, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -160,6 +161,14 @@ impl Relay {
         ));
         parts.spawn("maintenance", maintain(self.db.clone(), status.clone(), stop.clone()));
         parts.spawn(
+            "definitions",
+            definitions::run(self.db.clone(), self.client.clone(), status.clone(), stop.clone()),
+        );
+        parts.spawn(
+            "service manager",
+            systemd::run(status.clone(), liveness.clone(), stop.clone()),
+        );
+        parts.spawn(
             "alerts",
             alerts::run(
                 self.db.clone(),
@@ -179,8 +188,13 @@ impl Relay {
                 stop.clone(),
             ),
         );
+        let gate = Gate::new(self.client.clone(), self.config.retry.clone(), status.clone());
+        let secrets = Arc::new(web::webhook::Secrets::new(&self.config.webhook));
+        let watch = Watch::new(&self.config, self.client.clone(), gate.clone(), Arc::clone(&secrets));
+        parts.spawn("secrets", watch.run(stop.clone()));
         let intake = web::webhook::Intake::new(
             &self.config.webhook,
+            secrets,
             self.db.clone(),
             self.metrics.clone(),
             Arc::clone(&wake_apply),
@@ -200,7 +214,7 @@ impl Relay {
         let context = Arc::new(deliver::Context {
             relay_id: self.relay_id.clone(),
             db: self.db.clone(),
-            gate: Gate::new(self.client.clone(), self.config.retry.clone(), status.clone()),
+            gate,
             client: self.client.clone(),
             retry: self.config.retry.clone(),
             cache_ttl: self.config.cache.ttl,
@@ -221,6 +235,7 @@ impl Relay {
         let mut comparison = tokio::spawn(reconcile::run(comparing));
         let mut delivery = tokio::spawn(deliver::run(context, listener, wake_deliver));
 
+        systemd::ready();
         let result = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             task = parts.ended() => Err(RelayError::Task { task }),
@@ -228,6 +243,7 @@ impl Relay {
             _ = &mut comparison => Err(RelayError::Task { task: "reconciliation" }),
         };
         tracing::info!(event = event::STOPPING, "stopping: nothing new is sent");
+        systemd::stopping();
         deliver_stop.cancel();
         finish(&mut delivery, "delivery", grace).await;
         finish(&mut comparison, "reconciliation", GRACE).await;
@@ -492,7 +508,10 @@ async fn maintain(db: Db, status: Status, stop: CancellationToken) {
 
 /// Host, process and a random part: no two starts share it.
 pub(crate) fn relay_id() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        // A hardened service does not see that file.
+        .or_else(|_| std::fs::read_to_string("/etc/hostname"))
+        .unwrap_or_default();
     let host = host.trim();
     let host = if host.is_empty() { "relay" } else { host };
     format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>())

@@ -39,6 +39,14 @@ pub mod event {
     pub const CIRCUIT_OPENED: &str = "circuit_opened";
     /// HubSpot is back.
     pub const CIRCUIT_CLOSED: &str = "circuit_closed";
+    /// HubSpot gave a new access token for the refresh token.
+    pub const TOKEN_RENEWED: &str = "token_renewed";
+    /// No new access token could be had while the old one still serves.
+    pub const TOKEN_UNRENEWED: &str = "token_unrenewed";
+    /// HubSpot replaced the refresh token and it could not be written to a file.
+    pub const REFRESH_TOKEN_NOT_KEPT: &str = "refresh_token_not_kept";
+    /// Files with secrets were read again.
+    pub const SECRETS_RELOADED: &str = "secrets_reloaded";
     /// The token file cannot be read.
     pub const TOKEN_UNREADABLE: &str = "token_unreadable";
     /// The token belongs to another portal than configured.

@@ -1,25 +1,4 @@
--- The captured changes, the records and their fields' states, and the queue of records with work.
-
-CREATE SEQUENCE hubspot.capture_id_seq;
-COMMENT ON SEQUENCE hubspot.capture_id_seq IS 'Positions in hubspot.capture. Private.';
-
-CREATE TABLE hubspot.capture (
-  id               bigint NOT NULL DEFAULT nextval('hubspot.capture_id_seq') PRIMARY KEY,
-  mapping_id       int NOT NULL,
-  op               "char" NOT NULL,
-  entity_key       text,
-  old_key          text,
-  changes          json,
-  captured_at      timestamptz NOT NULL,
-  db_user          oid NOT NULL,
-  application_name text
-);
-ALTER SEQUENCE hubspot.capture_id_seq OWNED BY hubspot.capture.id;
-COMMENT ON TABLE hubspot.capture IS
-'Committed row changes that no relay took over yet: one row per changed row, appended by the capture trigger in the application''s transaction, consumed in order of id. It has the one index that consuming needs, because the application pays for each. Private: read hubspot.outbox.';
-COMMENT ON COLUMN hubspot.capture.op IS 'I insert, U update, D delete, K update that changed the key, T truncate, F first sync of a row that was there before.';
-COMMENT ON COLUMN hubspot.capture.entity_key IS 'The key''s text; a JSON array of texts for several key columns. Null: truncate.';
-COMMENT ON COLUMN hubspot.capture.changes IS 'Changed fields: name to [old, new], each a text independent of session settings, or null. Null: delete, truncate.';
+-- The records and their fields' states, and the queue of records with work.
 
 CREATE TABLE hubspot.link (
   id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

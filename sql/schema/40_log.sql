@@ -21,7 +21,7 @@ CREATE INDEX sync_log_entity_idx ON hubspot.sync_log (entity_type, entity_key, f
 COMMENT ON TABLE hubspot.sync_log IS
 'Every edit of either side and every decision about it. Rows with action edit are the ledger of captured local edits: outcome tells how each ended and is null only while it waits.';
 COMMENT ON COLUMN hubspot.sync_log.action IS 'edit: a captured local edit. inbound: HubSpot''s value went into the row. sent, delivered, already_equal: towards HubSpot. conflict, resolved, stale, echo, late_write, buried, repair_overtaken, skipped_by_direction, retry, failed, linked, created, missing, deleted, archived, kept, restored, merged, met_anew, key_changed, reopened, policy_failed.';
-COMMENT ON COLUMN hubspot.sync_log.outcome IS 'For action edit: delivered, superseded, lost_conflict, failed, skipped, unchanged. Null: still waiting.';
+COMMENT ON COLUMN hubspot.sync_log.outcome IS 'For action edit: delivered, superseded, lost_conflict, failed, skipped, unchanged, forgotten (by hubspot.forget). Null: still waiting.';
 COMMENT ON COLUMN hubspot.sync_log.actor IS 'Database role, or HubSpot''s source such as CRM_UI userId:77.';
 
 CREATE TABLE hubspot.conflicts (

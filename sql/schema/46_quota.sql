@@ -88,7 +88,8 @@ SELECT here::date AS day, calls_per_day, own + others AS used, others AS used_el
   (SELECT coalesce(sum(calls), 0) FROM hubspot.quota_usage u WHERE u.day = here::date AND u.purpose = 'live')::bigint AS live,
   (SELECT coalesce(sum(calls), 0) FROM hubspot.quota_usage u WHERE u.day = here::date AND u.purpose = 'backfill')::bigint AS backfill,
   (SELECT coalesce(sum(calls), 0) FROM hubspot.quota_usage u WHERE u.day = here::date AND u.purpose = 'reconcile')::bigint AS reconcile,
-  greatest(calls_per_day - own - others, 0) AS calls_left,
+  -- Null where no limit is known: greatest() alone would make that 0.
+  CASE WHEN calls_per_day IS NOT NULL THEN greatest(calls_per_day - own - others, 0) END AS calls_left,
   own + others + (recent / (1 + extract(minute FROM here)::numeric / 60)
     * (24 - extract(hour FROM here)::numeric - extract(minute FROM here)::numeric / 60))::bigint AS forecast
 FROM today;

@@ -36,7 +36,7 @@ COMMENT ON COLUMN hubspot.field_state.synced_at IS 'When both sides last came to
 COMMENT ON COLUMN hubspot.field_state.winner IS 'Who won the field''s newest conflict. Null: there was none, or it is open.';
 
 CREATE VIEW hubspot.outbox AS
-SELECT c.id, m.entity_type, c.entity_key, 'captured'::text AS state, c.op::text AS op,
+SELECT c.position AS id, m.entity_type, c.entity_key, 'captured'::text AS state, c.op::text AS op,
   ARRAY(SELECT json_object_keys(c.changes)) AS fields, c.captured_at AS waiting_since, NULL::timestamptz AS due_at, 0 AS attempts,
   NULL::text AS claimed_by, NULL::timestamptz AS lease_expires_at, c.application_name
 FROM hubspot.capture c JOIN hubspot.object_mapping m ON m.id = c.mapping_id
@@ -48,7 +48,7 @@ SELECT NULL, m.entity_type, l.entity_key,
   q.waiting_since, q.due_at, q.attempts, q.claimed_by, q.lease_expires_at, NULL
 FROM hubspot.queue q JOIN hubspot.link l ON l.id = q.link_id JOIN hubspot.object_mapping m ON m.id = l.mapping_id;
 COMMENT ON VIEW hubspot.outbox IS 'Everything that committed and is not delivered yet: captured row changes that no relay took over, then records that wait, are claimed or are being retried.';
-COMMENT ON COLUMN hubspot.outbox.id IS 'Position among the captured changes. Null: a record in the queue.';
+COMMENT ON COLUMN hubspot.outbox.id IS 'Position among the captured changes: rises with the changes of one row, is unique only in practice, and 0 after a restore. Null: a record in the queue.';
 COMMENT ON COLUMN hubspot.outbox.op IS 'I insert, U update, D delete, K key change, T truncate, F first sync. Null: a record in the queue.';
 
 CREATE VIEW hubspot.ledger AS

@@ -2,9 +2,9 @@
 
 CREATE VIEW hubspot.freshness AS
 WITH waiting AS (
-  -- Captured changes are taken over in order: the oldest are at the front, and so the front is enough.
+  -- Captured changes are appended and taken over from the front: the oldest are there, and so the front is enough.
   SELECT c.mapping_id, min(c.captured_at) AS since
-  FROM (SELECT mapping_id, captured_at FROM hubspot.capture WHERE op <> 'F' ORDER BY id LIMIT 100000) c GROUP BY 1
+  FROM (SELECT mapping_id, captured_at FROM hubspot.capture WHERE op <> 'F' LIMIT 100000) c GROUP BY 1
   UNION ALL
   SELECT l.mapping_id, min(CASE WHEN q.priority = 0 THEN q.waiting_since ELSE q.waiting_since + interval '15 minutes' END)
   FROM hubspot.queue q JOIN hubspot.link l ON l.id = q.link_id GROUP BY 1)

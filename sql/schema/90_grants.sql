@@ -18,9 +18,11 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
   EXECUTE format('GRANT SELECT ON hubspot.object_mapping, hubspot.field_mapping, hubspot.link, hubspot.outbox, hubspot.field_state, hubspot.ledger, hubspot.conflicts, '
-    'hubspot.sync_log, hubspot.webhook_events, hubspot.failed_syncs, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, hubspot.reconciliation_progress, '
+    'hubspot.sync_log, hubspot.webhook_events, hubspot.failed_syncs, hubspot.forgotten, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, hubspot.reconciliation_progress, '
     'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems, hubspot.metric_history, hubspot.quota, hubspot.quota_usage, hubspot.freshness, hubspot.alerts TO %I', role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.status(), hubspot.explain(text, text, text), hubspot.export_mapping(text), hubspot.instant(bigint), hubspot.latency(interval), hubspot.reconciliation_report(bigint) TO %I', role);
+  EXECUTE format('GRANT SELECT ON hubspot.property_definition TO %I', role);
+  EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.plan(text), hubspot.check_mapping(text), hubspot.estimate(text), hubspot.estimate_captured(text) TO %I', role);
 END
 $$;
 COMMENT ON FUNCTION hubspot.grant_viewer(name) IS 'Lets a role read states, conflicts, logs and figures. They hold customers'' values. Run as the extension''s owner.';
@@ -31,7 +33,7 @@ BEGIN
   PERFORM hubspot.grant_viewer(role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.import_mapping(text, regclass, text, jsonb, jsonb), hubspot.enable(text), hubspot.disable(text), '
     'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.resolve_conflict(bigint, text, text), '
-    'hubspot.resolve_conflicts(text, text, text, timestamptz, int), hubspot.undo_resolution(bigint), hubspot.retry_failed(bigint), '
+    'hubspot.resolve_conflicts(text, text, text, timestamptz, int), hubspot.undo_resolution(bigint), hubspot.retry_failed(bigint), hubspot.forget(text, text), '
     'hubspot.register_transform(text, regprocedure, regprocedure), hubspot.reconcile(text, boolean), hubspot.cancel_reconciliation(bigint), hubspot.backfill(text, text), '
     'hubspot.pause_reconciliation(bigint), hubspot.resume_reconciliation(bigint) TO %I', role);
 END
@@ -48,6 +50,7 @@ COMMENT ON FUNCTION hubspot.resolve_conflict(bigint, text, text) IS
 'Decides an open conflict: winner WARP, HUBSPOT, or VALUE with a third value. Raises: 22023 bad winner or value, 42704 no such conflict, 55000 resolved already, 55P03 the row is being changed, 23514 the table refuses the value.';
 COMMENT ON FUNCTION hubspot.undo_resolution(bigint) IS
 'Opens a conflict again that a person resolved, and puts the row''s losing value back, as long as nothing newer happened to the field. Raises: 42704 no such conflict, 55000 not resolved by a person or the field has moved on, 55P03 the row is being changed, 23514 the table refuses the value.';
+COMMENT ON FUNCTION hubspot.forget(text, text) IS 'Privacy deletion of one record: takes its values out of every table of the extension and leaves a proof in hubspot.forgotten, whose id it gives. What comes late is ignored. Neither the row nor HubSpot''s record is touched; changes of the row are ignored from then on. Raises: 42704 nothing known of that key. Locks: waits for the relay''s calls. Null for a null argument.';
 COMMENT ON FUNCTION hubspot.retry_failed(bigint) IS 'Tries failed syncs again: one, or all open ones when id is null. Gives their number. Raises: 42704 for an id that is not open.';
 COMMENT ON FUNCTION hubspot.relay_hello(text, text, bigint) IS 'Private: heartbeat of a relay; says whether it may work.';
 COMMENT ON FUNCTION hubspot.relay_mapping() IS 'Private: the mappings as the relay''s check needs them.';
@@ -63,6 +66,7 @@ COMMENT ON FUNCTION hubspot.relay_maintain() IS 'Private: rescues expired leases
 COMMENT ON FUNCTION hubspot.follow_table(oid) IS 'Private: compares mappings with the table they are of, after DDL.';
 COMMENT ON FUNCTION hubspot.relay_look_again() IS 'Private: compares rows with what is recorded of them, a stretch of the table at a time, where object_mapping.look_from asks for it.';
 COMMENT ON FUNCTION hubspot.relay_write_ids() IS 'Private: writes HubSpot ids into rows that were locked before.';
+COMMENT ON FUNCTION hubspot.relay_reclaim() IS 'Private: truncates hubspot.capture when everything in it was taken over and nobody needs it. Gives the bytes that were freed. Locks: the table, exclusively, for an instant; only when it can be had at once or the table is very long.';
 COMMENT ON FUNCTION hubspot.relay_reconcile(text, jsonb, boolean, integer) IS 'Private: takes a page''s results of a reconciliation run, or takes a run, and gives the next page.';
 COMMENT ON FUNCTION hubspot.relay_record_calls(text, jsonb) IS 'Private: counts of API calls for metrics.';
 
@@ -72,7 +76,7 @@ DECLARE
   f regprocedure;
 BEGIN
   FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hubspot'::regnamespace AND p.proname IN ('relay_claim', 'relay_decide',
-      'relay_complete', 'relay_apply', 'relay_reconcile', 'relay_write_ids', 'relay_look_again', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed') LOOP
+      'relay_complete', 'relay_apply', 'relay_reconcile', 'relay_write_ids', 'relay_look_again', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed', 'forget') LOOP
     EXECUTE format('ALTER FUNCTION %s SET extra_float_digits = 1', f);
   END LOOP;
 END
@@ -87,8 +91,8 @@ DECLARE
   t text;
 BEGIN
   FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
-    'failed_syncs', 'webhook_events', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'object_mapping_id_seq',
-    'field_mapping_id_seq', 'capture_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
+    'failed_syncs', 'webhook_events', 'forgotten', 'forgotten_id_seq', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'property_definition', 'object_mapping_id_seq',
+    'field_mapping_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
     'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq'] LOOP
     PERFORM pg_catalog.pg_extension_config_dump(('hubspot.' || t)::regclass, '');
   END LOOP;

@@ -68,9 +68,9 @@ install_prometheus() {
 
 install_packages() {
   # libclang and the server's headers: pgrx generates its bindings from them. libssl and pkg-config: cargo-pgrx.
-  # python3-venv: the test with HubSpot's own client library. prometheus: alert rules and dashboard are tested with it.
+  # debootstrap, binutils: the Debian packages and the clean root they are tested in. python3-venv: the test with HubSpot's own client library. prometheus: alert rules and dashboard are tested with it.
   local wanted=(
-    ca-certificates gcc libc6-dev make pkg-config libssl-dev libclang-dev python3-venv prometheus
+    ca-certificates gcc libc6-dev make pkg-config libssl-dev libclang-dev python3-venv prometheus debootstrap binutils
     "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR"
   )
   local missing=() package

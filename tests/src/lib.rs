@@ -5,6 +5,7 @@
 //! | [`mod@bench`] | what capture costs, measured |
 //! | [`cluster`] | a throwaway PostgreSQL with the extension |
 //! | [`demo`] | what `make demo` plays |
+//! | [`documents`] | the fenced blocks of the documentation |
 //! | [`simulator`] | a stateful, strict HubSpot |
 //! | [`soak`] | random edits of both sides under faults, and the rules they are checked by |
 //! | [`world`] | a database, a portal and relays between them |
@@ -12,6 +13,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod demo;
+pub mod documents;
 pub mod simulator;
 pub mod soak;
 pub mod world;

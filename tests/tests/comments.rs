@@ -30,7 +30,7 @@ async fn every_object_has_a_comment() -> Result<()> {
     for expected in [
         "table hubspot.object_mapping",
         "view hubspot.field_state",
-        "sequence hubspot.capture_id_seq",
+        "sequence hubspot.claim_token_seq",
         "type hubspot.sync_direction",
         "function hubspot.status()",
         "function hubspot.resolve_conflict(bigint,text,text)",

@@ -10,7 +10,7 @@ async fn captured(world: &World) -> Result<Vec<String>> {
     let rows = world
         .sql
         .query(
-            "SELECT op::text || ' ' || coalesce(changes::text, '') FROM hubspot.capture ORDER BY id",
+            "SELECT op::text || ' ' || coalesce(changes::text, '') FROM hubspot.capture ORDER BY position",
             &[],
         )
         .await?;

@@ -277,9 +277,8 @@ fn recapture(record: &Record, moved: &[(Rc<Field>, Option<String>)]) {
         changes[&field.field] = json!([null, text]);
     }
     spi::run(
-        r#"INSERT INTO hubspot.capture (mapping_id, op, entity_key, changes, captured_at, db_user, application_name)
-           SELECT ($1::json->>'mapping_id')::int, 'U', $1::json->>'key', $1::json->'changes', clock_timestamp(),
-                  (SELECT oid FROM pg_roles WHERE rolname = session_user), 'found without capture'
+        r#"SELECT hubspot.append_change(($1::json->>'mapping_id')::int, 'U', $1::json->>'key', $1::json->'changes', clock_timestamp(),
+                  (SELECT oid FROM pg_roles WHERE rolname = session_user), 'found without capture')
            WHERE NOT EXISTS (SELECT 1 FROM hubspot.capture c WHERE c.mapping_id = ($1::json->>'mapping_id')::int
                              AND c.entity_key = $1::json->>'key')"#,
         &json!({"mapping_id": record.mapping.id, "key": record.key, "changes": changes}),

@@ -1,35 +1,90 @@
-//! The few PostgreSQL functions this module needs that pgrx has no bindings for.
+//! The few PostgreSQL functions this module needs that pgrx has no bindings for, and those of the insert, which are called
+//! together: pgrx guards each call of its own bindings by itself, which costs as much as some of these functions do.
 //!
-//! Their signatures are the same in every supported major version (13 to 18). Each is called behind pgrx's guard, which
-//! turns a PostgreSQL error into an unwinding one.
+//! Their signatures are the same in every supported major version (13 to 18). All are called behind pgrx's guard, which
+//! turns a PostgreSQL error into an unwinding one; nothing with a destructor may live inside it.
 
 use core::ffi::CStr;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
+use super::insert::{self, WIDTH};
+
 mod raw {
-    use core::ffi::c_char;
+    use core::ffi::{c_char, c_int};
 
     use pgrx::pg_sys;
 
     unsafe extern "C-unwind" {
-        /// `commands/sequence.h`
-        pub(super) fn nextval_internal(relid: pg_sys::Oid, check_permissions: bool) -> i64;
         /// `commands/async.h`
         pub(super) fn Async_Notify(channel: *const c_char, payload: *const c_char);
         /// `catalog/pg_inherits.h`
         pub(super) fn typeInheritsFrom(subclass: pg_sys::Oid, superclass: pg_sys::Oid) -> bool;
+        /// `access/table.h`
+        pub(super) fn table_open(relid: pg_sys::Oid, mode: pg_sys::LOCKMODE) -> pg_sys::Relation;
+        /// `access/table.h`
+        pub(super) fn table_close(relation: pg_sys::Relation, mode: pg_sys::LOCKMODE);
+        /// `access/heapam.h`
+        pub(super) fn GetHeapamTableAmRoutine() -> *const pg_sys::TableAmRoutine;
+        /// `access/xlog.h`
+        pub(super) fn GetXLogInsertRecPtr() -> pg_sys::XLogRecPtr;
+        /// `access/htup_details.h`
+        pub(super) fn heap_form_tuple(
+            descriptor: pg_sys::TupleDesc,
+            values: *mut pg_sys::Datum,
+            nulls: *mut bool,
+        ) -> pg_sys::HeapTuple;
+        /// `access/heapam.h`
+        pub(super) fn heap_insert(
+            relation: pg_sys::Relation,
+            tuple: pg_sys::HeapTuple,
+            command: pg_sys::CommandId,
+            options: c_int,
+            state: pg_sys::BulkInsertState,
+        );
+        /// `access/xact.h`
+        pub(super) fn GetCurrentCommandId(used: bool) -> pg_sys::CommandId;
     }
 }
 
-/// The sequence's next value, without a permission check.
+/// Inserts a row into the table's last block, or into a new one behind it (see `insert`); its first column becomes the
+/// write-ahead log's insert position. False, and nothing done, when a heap insert is not all that the table needs.
 ///
 /// # Safety
-/// Only inside a transaction that may write; `sequence` must be a sequence.
-pub(super) unsafe fn next_value(sequence: pg_sys::Oid) -> i64 {
-    // SAFETY: the caller's promise.
-    unsafe { pg_guard_ffi_boundary(|| raw::nextval_internal(sequence, false)) }
+/// Only inside a transaction that may write; `relid` must be a table of [`WIDTH`] columns that the values fit, the first a
+/// bigint. The current memory context must be a short one.
+pub(super) unsafe fn append_at_end(
+    relid: pg_sys::Oid,
+    values: &mut [pg_sys::Datum; WIDTH],
+    nulls: &mut [bool; WIDTH],
+) -> bool {
+    // SAFETY: the caller's promise; the closure holds nothing that has to be dropped.
+    unsafe {
+        pg_guard_ffi_boundary(|| {
+            let relation = raw::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+            let plain = (*relation).rd_tableam == raw::GetHeapamTableAmRoutine() && insert::is_plain(relation);
+            if plain {
+                values[0] = pg_sys::Datum::from(raw::GetXLogInsertRecPtr());
+                let tuple = raw::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+                // Without a remembered block and without the free space map, the last block is tried and then a new one
+                // made.
+                let storage = (*relation).rd_smgr;
+                if !storage.is_null() {
+                    (*storage).smgr_targblock = pg_sys::InvalidBlockNumber;
+                }
+                raw::heap_insert(
+                    relation,
+                    tuple,
+                    raw::GetCurrentCommandId(true),
+                    pg_sys::TABLE_INSERT_SKIP_FSM as core::ffi::c_int,
+                    core::ptr::null_mut(),
+                );
+            }
+            raw::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+            plain
+        })
+    }
 }
 
 /// Queues a notification without payload for the end of this transaction.

@@ -1,31 +1,44 @@
-//! Appending a row to `hubspot.capture` without the executor.
+//! Appending a row to `hubspot.capture` without the executor, at the end of the table.
 //!
-//! The table belongs to the extension; its one index is a plain btree on a bigint. So a heap insert and one index insert
-//! per row do what an INSERT would, without parsing, planning, permission checks or an executor state: the invoking user
-//! needs no right on it. Should somebody give the table a partial or expression index, a trigger or another access
-//! method, rows take the executor's way instead.
+//! The application pays for every index, sequence and byte of this table, so it has neither index nor sequence: a heap
+//! insert per captured row is all, without parsing, planning, permission checks or an executor state (the invoking user
+//! needs no right on the table).
 //!
-//! The sequence is to be declared without CACHE: ids of one record then rise in the order in which its row was locked.
+//! Order comes from where a row lies. The insert goes into the block that is the table's last one at that moment, or into
+//! a new one behind it, and never into an earlier block that has room. Two changes of one row are ordered by the row's
+//! lock: the second transaction goes on after the first has committed, hence looks for the last block after the first has
+//! put its row there. So **of two changes of one row the later one is never in an earlier block**. Within a block
+//! `position` orders them: the write-ahead log's insert position, read before the insert, which rises for the same reason
+//! (line pointers do not: VACUUM may free an early one). Both hold whatever isolation level, savepoint or prepared
+//! transaction is involved, and a visible row's predecessors are visible as well. The absorber (`relay/backlog.rs`) reads
+//! whole blocks from the front.
+//!
+//! Nothing reuses freed blocks; `hubspot.relay_reclaim` truncates the table once it is empty.
+//!
+//! Should somebody give the table an index, another trigger or another access method, rows take the executor's way
+//! instead, which may use freed space: then order across blocks is no longer promised.
 
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
 use core::ffi::CStr;
-use std::rc::Rc;
 
 use pgrx::pg_sys;
 use pgrx::varlena::set_varsize_4b;
 
 use super::{catalog, ffi};
 
-/// Columns of `hubspot.capture` in the order of [`Row::datums`].
-const COLUMNS: [&CStr; 9] = [
-    c"id",
+/// Number of columns of `hubspot.capture`.
+pub(super) const WIDTH: usize = 9;
+
+/// Columns of `hubspot.capture` in the order of [`Row::datums`], fixed sizes first so that nothing is padded.
+const COLUMNS: [&CStr; WIDTH] = [
+    c"position",
+    c"captured_at",
     c"mapping_id",
+    c"db_user",
     c"op",
     c"entity_key",
     c"old_key",
     c"changes",
-    c"captured_at",
-    c"db_user",
     c"application_name",
 ];
 
@@ -50,55 +63,21 @@ pub(super) struct Row<'a> {
     pub(super) changes: Option<&'a [u8]>,
 }
 
-/// `hubspot.capture`, resolved once per backend.
-struct Target {
-    relid: pg_sys::Oid,
-    sequence: pg_sys::Oid,
-    /// Position of each of [`COLUMNS`].
-    positions: [usize; 9],
-    columns: usize,
-    indexes: Vec<Index>,
-    /// Whether a heap insert and an index insert are all it takes.
-    plain: bool,
-    valid: Cell<bool>,
-    context: pg_sys::MemoryContext,
-}
-
-/// One index of `hubspot.capture`.
-struct Index {
-    oid: pg_sys::Oid,
-    /// Zero-based table positions of its columns.
-    keys: Vec<usize>,
-    unique: bool,
-    /// In the target's context.
-    info: *mut pg_sys::IndexInfo,
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        // SAFETY: the context was made for this target and nothing else points into it.
-        unsafe { pg_sys::MemoryContextDelete(self.context) };
-    }
-}
+/// The one trigger of `hubspot.capture` that this way of inserting leaves out: it is for rows that a restore brings.
+const RESTORED: &CStr = c"restored";
 
 thread_local! {
     /// The server's log has been told that the table is unusable.
     static NOTED: Cell<bool> = const { Cell::new(false) };
-    /// Without a destructor: nothing runs when the backend exits.
-    static TARGET: core::mem::ManuallyDrop<RefCell<Option<Rc<Target>>>> =
-        const { core::mem::ManuallyDrop::new(RefCell::new(None)) };
+    /// `hubspot.capture`, once it was found to be as expected; `InvalidOid`: to be looked up.
+    static TABLE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
 /// Relation cache invalidation: only marks.
 pub(super) fn invalidate(relid: pg_sys::Oid) {
-    TARGET.with(|target| {
-        if let Ok(target) = target.try_borrow()
-            && let Some(target) = target.as_ref()
-            && (relid == pg_sys::InvalidOid || relid == target.relid)
-        {
-            target.valid.set(false);
-        }
-    });
+    if relid == pg_sys::InvalidOid || relid == TABLE.get() {
+        TABLE.set(pg_sys::InvalidOid);
+    }
 }
 
 /// Appends one row.
@@ -106,85 +85,32 @@ pub(super) fn invalidate(relid: pg_sys::Oid) {
 /// # Safety
 /// Only inside a transaction that may write; memory is left to the current memory context, which must be a short one.
 pub(super) unsafe fn append(row: &Row) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (mut datums, mut nulls) = row.datums();
+        append_datums(&mut datums, &mut nulls);
+    }
+}
+
+/// Appends one row, given as the columns' values; that of `position` is put in.
+///
+/// # Safety
+/// As for [`append`]; the values must be of the columns' types.
+pub(super) unsafe fn append_datums(values: &mut [pg_sys::Datum; WIDTH], nulls: &mut [bool; WIDTH]) {
     // SAFETY: the usual sequence of opening, inserting and closing; the lock is kept until the transaction ends. An
     // error ends the (sub)transaction, which cleans up what was left open.
     unsafe {
-        let Some(target) = target() else {
+        let Some(relid) = table() else {
             if !NOTED.replace(true) {
                 pgrx::log!("hubspot_sync: hubspot.capture is missing or not as expected: nothing is captured");
             }
             return;
         };
-        let relation = pg_sys::table_open(target.relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
-        let (datums, nulls) = row.datums(target.sequence);
-        let mut values = [pg_sys::Datum::from(0); MAX_COLUMNS];
-        let mut is_null = [true; MAX_COLUMNS];
-        for (at, &position) in target.positions.iter().enumerate() {
-            values[position] = datums[at];
-            is_null[position] = nulls[at];
-        }
-        let tuple = pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), is_null.as_mut_ptr());
-        if target.plain {
-            insert_plain(relation, &target, tuple, &values, &is_null);
-        } else {
+        if !ffi::append_at_end(relid, values, nulls) {
+            let relation = pg_sys::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+            let tuple = pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
             insert_with_executor(relation, tuple);
-        }
-        pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
-    }
-}
-
-/// More columns than the table has; one with more is not used.
-const MAX_COLUMNS: usize = 32;
-
-/// Heap insert and index inserts.
-///
-/// # Safety
-/// `relation` must be open with a lock that allows writing, `tuple` made for it, `values` and `is_null` its columns.
-unsafe fn insert_plain(
-    relation: pg_sys::Relation,
-    target: &Target,
-    tuple: pg_sys::HeapTuple,
-    values: &[pg_sys::Datum; MAX_COLUMNS],
-    is_null: &[bool; MAX_COLUMNS],
-) {
-    // SAFETY: the caller's promise; index columns are plain columns of the table.
-    unsafe {
-        pg_sys::simple_heap_insert(relation, tuple);
-        for index in &target.indexes {
-            let mut keys = [pg_sys::Datum::from(0); MAX_COLUMNS];
-            let mut key_nulls = [true; MAX_COLUMNS];
-            for (at, &position) in index.keys.iter().enumerate() {
-                keys[at] = values[position];
-                key_nulls[at] = is_null[position];
-            }
-            let check = if index.unique {
-                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES
-            } else {
-                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO
-            };
-            let opened = pg_sys::index_open(index.oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
-            #[cfg(feature = "pg13")]
-            pg_sys::index_insert(
-                opened,
-                keys.as_mut_ptr(),
-                key_nulls.as_mut_ptr(),
-                &mut (*tuple).t_self,
-                relation,
-                check,
-                index.info,
-            );
-            #[cfg(not(feature = "pg13"))]
-            pg_sys::index_insert(
-                opened,
-                keys.as_mut_ptr(),
-                key_nulls.as_mut_ptr(),
-                &mut (*tuple).t_self,
-                relation,
-                check,
-                false,
-                index.info,
-            );
-            pg_sys::index_close(opened, pg_sys::NoLock as pg_sys::LOCKMODE);
+            pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
         }
     }
 }
@@ -192,7 +118,7 @@ unsafe fn insert_plain(
 /// The executor's insert, for a table that is not plain any more.
 ///
 /// # Safety
-/// As for [`insert_plain`].
+/// `relation` must be open with a lock that allows writing, `tuple` made for it.
 unsafe fn insert_with_executor(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple) {
     // SAFETY: the sequence logical replication uses to apply a row; everything is allocated in the current context.
     unsafe {
@@ -218,48 +144,48 @@ unsafe fn insert_with_executor(relation: pg_sys::Relation, tuple: pg_sys::HeapTu
 }
 
 impl Row<'_> {
-    /// The row's columns, in the order of [`COLUMNS`].
+    /// The row's columns, in the order of [`COLUMNS`]; without the position.
     ///
     /// # Safety
     /// Only inside a transaction; texts are allocated in the current memory context.
-    unsafe fn datums(&self, sequence: pg_sys::Oid) -> ([pg_sys::Datum; 9], [bool; 9]) {
+    unsafe fn datums(&self) -> ([pg_sys::Datum; WIDTH], [bool; WIDTH]) {
         // SAFETY: `application_name` is NULL or NUL-terminated; the rest reads backend-local state.
-        let (id, captured_at, user, application) = unsafe {
+        let (captured_at, user, application) = unsafe {
             let name = pg_sys::application_name;
             let name = if name.is_null() { c"" } else { CStr::from_ptr(name) };
             (
-                ffi::next_value(sequence),
                 pg_sys::GetCurrentTimestamp(),
                 pg_sys::GetOuterUserId(),
                 Some(name.to_bytes()).filter(|name| !name.is_empty()),
             )
         };
         // SAFETY: the current context outlives the insert.
-        let [entity_key, old_key, changes, application] =
-            unsafe { texts([self.entity_key, self.old_key, self.changes, application]) };
+        let optional = unsafe { texts([self.entity_key, self.old_key, self.changes, application]) };
         let zero = pg_sys::Datum::from(0);
+        let [entity_key, old_key, changes, application] = optional.map(|text| text.unwrap_or(zero));
+        let [no_key, no_old_key, no_changes, no_application] = optional.map(|text| text.is_none());
         (
             [
-                pg_sys::Datum::from(id),
-                pg_sys::Datum::from(self.mapping_id),
-                pg_sys::Datum::from(self.op as u8),
-                entity_key.unwrap_or(zero),
-                old_key.unwrap_or(zero),
-                changes.unwrap_or(zero),
+                zero,
                 pg_sys::Datum::from(captured_at),
+                pg_sys::Datum::from(self.mapping_id),
                 pg_sys::Datum::from(user),
-                application.unwrap_or(zero),
+                pg_sys::Datum::from(self.op as u8),
+                entity_key,
+                old_key,
+                changes,
+                application,
             ],
             [
                 false,
                 false,
                 false,
-                entity_key.is_none(),
-                old_key.is_none(),
-                changes.is_none(),
                 false,
                 false,
-                application.is_none(),
+                no_key,
+                no_old_key,
+                no_changes,
+                no_application,
             ],
         )
     }
@@ -289,113 +215,59 @@ unsafe fn texts<const N: usize>(texts: [Option<&[u8]>; N]) -> [Option<pg_sys::Da
     }
 }
 
-/// The table, from the cache where it is still valid; none when the extension's table is not there or not as expected.
+/// The table, looked up once per backend; none when it is not there or not as expected.
 ///
 /// # Safety
 /// Only inside a transaction.
-unsafe fn target() -> Option<Rc<Target>> {
-    let cached = TARGET.with(|target| target.try_borrow().ok().and_then(|target| target.clone()));
-    if let Some(target) = cached.filter(|target| target.valid.get()) {
-        return Some(target);
+#[inline]
+unsafe fn table() -> Option<pg_sys::Oid> {
+    let known = TABLE.get();
+    if known != pg_sys::InvalidOid {
+        return Some(known);
     }
-    // SAFETY: the caller's promise; no borrow is held.
-    let fresh = unsafe { resolve() }.map(Rc::new);
-    let stale = TARGET.with(|target| {
-        target
-            .try_borrow_mut()
-            .ok()
-            .and_then(|mut t| core::mem::replace(&mut *t, fresh.clone()))
-    });
-    drop(stale);
-    fresh
+    // SAFETY: the caller's promise.
+    unsafe { look_up() }
 }
 
-/// Looks the table up.
+/// Looks the table up and checks its columns.
 ///
 /// # Safety
 /// Only inside a transaction.
-unsafe fn resolve() -> Option<Target> {
-    // SAFETY: catalogue look-ups and reads of open relations inside a transaction.
+#[cold]
+unsafe fn look_up() -> Option<pg_sys::Oid> {
+    // SAFETY: catalogue look-ups and reads of an open relation inside a transaction.
     unsafe {
         let relid = catalog::table(c"capture");
-        let sequence = catalog::table(c"capture_id_seq");
-        if relid == pg_sys::InvalidOid || sequence == pg_sys::InvalidOid {
+        if relid == pg_sys::InvalidOid {
             return None;
         }
         let relation = pg_sys::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
         let descriptor = (*relation).rd_att;
-        let columns = usize::try_from((*descriptor).natts).unwrap_or(0);
-        let mut positions = [0; 9];
-        let mut complete = columns <= MAX_COLUMNS;
-        for (at, name) in COLUMNS.iter().enumerate() {
-            match catalog::column_position(descriptor, name) {
-                Some(position) => positions[at] = position,
-                None => complete = false,
-            }
-        }
-        if !complete {
-            pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        let expected = (*descriptor).natts == WIDTH as i32
+            && COLUMNS
+                .iter()
+                .enumerate()
+                .all(|(at, name)| catalog::column_position(descriptor, name) == Some(at));
+        pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        if !expected {
             return None;
         }
-        let context = pg_sys::AllocSetContextCreateInternal(
-            pg_sys::TopMemoryContext,
-            c"hubspot_sync capture target".as_ptr(),
-            0,
-            1024,
-            8192,
-        );
-        let mut target = Target {
-            relid,
-            sequence,
-            positions,
-            columns,
-            indexes: Vec::new(),
-            plain: (*relation).rd_tableam == pg_sys::GetHeapamTableAmRoutine() && (*relation).trigdesc.is_null(),
-            valid: Cell::new(true),
-            context,
-        };
-        let list = pg_sys::RelationGetIndexList(relation);
-        let oids = pgrx::PgList::<pg_sys::Oid>::from_pg(list);
-        for oid in oids.iter_oid() {
-            target.add_index(oid);
-        }
-        pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
-        Some(target)
+        // Only now: taking the lock may have brought an invalidation.
+        TABLE.set(relid);
+        Some(relid)
     }
 }
 
-impl Target {
-    /// Adds an index, or notes that it needs the executor.
-    ///
-    /// # Safety
-    /// `oid` must be an index of the table, which must be locked.
-    unsafe fn add_index(&mut self, oid: pg_sys::Oid) {
-        // SAFETY: reads of an open index; what is kept is allocated in the target's context.
-        unsafe {
-            let index = pg_sys::index_open(oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
-            let old = pg_sys::MemoryContextSwitchTo(self.context);
-            let info = pg_sys::BuildIndexInfo(index);
-            pg_sys::MemoryContextSwitchTo(old);
-            let count = usize::try_from((*info).ii_NumIndexAttrs).unwrap_or(0);
-            let keys: Vec<usize> = (&(*info).ii_IndexAttrNumbers)[..count.min(MAX_COLUMNS)]
-                .iter()
-                .filter_map(|&number| usize::try_from(number - 1).ok().filter(|&at| at < self.columns))
-                .collect();
-            let plain = keys.len() == count
-                && (*info).ii_ReadyForInserts
-                && (*info).ii_Expressions.is_null()
-                && (*info).ii_Predicate.is_null()
-                && (*info).ii_ExclusionOps.is_null()
-                && (*(*index).rd_index).indimmediate;
-            let unique = (*(*index).rd_index).indisunique;
-            pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
-            self.plain &= plain;
-            self.indexes.push(Index {
-                oid,
-                keys,
-                unique,
-                info,
-            });
-        }
+/// Is a heap insert all it takes to put a row into the table?
+///
+/// # Safety
+/// `relation` must be open. Called behind a guard: nothing in here may have a destructor.
+pub(super) unsafe fn is_plain(relation: pg_sys::Relation) -> bool {
+    // SAFETY: members of an open relation; a trigger's name is NUL-terminated.
+    unsafe {
+        let triggers = (*relation).trigdesc;
+        !(*(*relation).rd_rel).relhasindex
+            && (triggers.is_null()
+                || ((*triggers).numtriggers == 1 && CStr::from_ptr((*(*triggers).triggers).tgname) == RESTORED))
     }
 }

@@ -4,12 +4,13 @@
 //! transaction that captured something decides in its pre-commit callback, when it knows most:
 //!
 //! 1. A busy relay holds the advisory lock ([`CLASS`], [`RELAY_AWAKE`]) for as long as it drains and will look again
-//!    before it sleeps: nobody needs waking.
+//!    before it sleeps: nobody needs waking. The lock is only looked at, not tried: a try writes to the lock table, and
+//!    would get into a relay's way.
 //! 2. Else the transaction tries for ([`CLASS`], [`NOTIFIER`]), which it then keeps until it has committed. Whoever does
 //!    not get it relies on the notification that is already under way. So at most one commit at a time pays for NOTIFY,
 //!    even when no relay runs at all or the relay is slow to become busy.
 //!
-//! Both are tried, never waited for. A wake-up can be missed (the relay falls asleep between its last look and a commit
+//! Nobody waits. A wake-up can be missed (the relay falls asleep between its last look and a commit
 //! already under way; the transaction that was going to notify is still writing its commit record): the relay polls, at
 //! least every second, and that bounds the delay. Nothing is sent for a prepared transaction, which PostgreSQL would
 //! refuse with a NOTIFY in it, nor while the notification queue is more than half full.
@@ -101,11 +102,10 @@ unsafe extern "C-unwind" fn on_subtransaction(
 unsafe fn wake() {
     // SAFETY: lock tags are plain values; nothing is waited for.
     unsafe {
-        let awake = tag(RELAY_AWAKE);
-        if !try_lock(&awake, pg_sys::ShareLock) {
+        // How many sessions hold the lock or are about to: only relays do.
+        if pg_sys::LockWaiterCount(&tag(RELAY_AWAKE)) > 0 {
             return;
         }
-        pg_sys::LockRelease(&awake, pg_sys::ShareLock as pg_sys::LOCKMODE, false);
         if try_lock(&tag(NOTIFIER), pg_sys::ExclusiveLock) && queue_has_room() {
             ffi::notify(c"hubspot_outbox");
         }

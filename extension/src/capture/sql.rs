@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::{catalog, row};
+use super::{catalog, insert, row};
 
 pgrx::extension_sql!(
     r#"
@@ -12,6 +12,13 @@ CREATE FUNCTION hubspot.capture_change() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'hubspot_capture_change';
 COMMENT ON FUNCTION hubspot.capture_change() IS
 'Captures changes of mapped fields into hubspot.capture. Its one argument is the id of the mapping in hubspot.object_mapping; on a table that is not part of that mapping it does nothing.';
+
+CREATE FUNCTION hubspot.append_change(mapping_id int, op "char", entity_key text, changes json, captured_at timestamptz, db_user oid,
+  application_name text) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'hubspot_append_change';
+REVOKE ALL ON FUNCTION hubspot.append_change(int, "char", text, json, timestamptz, oid, text) FROM PUBLIC;
+COMMENT ON FUNCTION hubspot.append_change(int, "char", text, json, timestamptz, oid, text) IS
+'Private: appends a row to hubspot.capture as the trigger does. An INSERT would not keep the order of changes, for it may use freed space.';
 
 CREATE FUNCTION hubspot.invalidate_plans(source_table oid) RETURNS void
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'hubspot_invalidate_plans';
@@ -21,6 +28,57 @@ COMMENT ON FUNCTION hubspot.invalidate_plans(oid) IS
 "#,
     name = "capture_functions"
 );
+
+/// Announces the calling convention of [`hubspot_append_change`].
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_hubspot_append_change() -> &'static pg_sys::Pg_finfo_record {
+    &FINFO
+}
+
+/// `hubspot.append_change(…)`.
+///
+/// # Safety
+/// Called by PostgreSQL; declared with seven arguments of the types of `hubspot.capture`'s columns.
+#[unsafe(no_mangle)]
+#[pgrx::pg_guard]
+pub unsafe extern "C-unwind" fn hubspot_append_change(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: `args` holds the seven arguments.
+    unsafe {
+        let arguments = core::slice::from_raw_parts((&raw const (*fcinfo).args).cast::<pg_sys::NullableDatum>(), 7);
+        let [mapping_id, op, key, changes, captured_at, user, application] = arguments else {
+            return pg_sys::Datum::from(0);
+        };
+        if [mapping_id, op, captured_at, user]
+            .iter()
+            .any(|argument| argument.isnull)
+        {
+            pgrx::ereport!(
+                ERROR,
+                pgrx::PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
+                "hubspot.append_change: mapping_id, op, captured_at and db_user must not be null"
+            );
+        }
+        let none = pg_sys::NullableDatum {
+            value: pg_sys::Datum::from(0),
+            isnull: true,
+        };
+        let zero = pg_sys::NullableDatum { isnull: false, ..none };
+        let columns = [
+            &zero,
+            captured_at,
+            mapping_id,
+            user,
+            op,
+            key,
+            &none,
+            changes,
+            application,
+        ];
+        let (mut values, mut nulls) = (columns.map(|c| c.value), columns.map(|c| c.isnull));
+        insert::append_datums(&mut values, &mut nulls);
+        pg_sys::Datum::from(0)
+    }
+}
 
 /// Version 1 of the calling convention.
 static FINFO: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };

@@ -28,6 +28,10 @@ pub fn enable(entity_type: &str, caller: pg_sys::Oid) -> String {
     triggers::drop_all(id);
     triggers::make(id, capture_replicated(id));
     refresh_plans(source);
+    if look::has_records(id) {
+        // The table is locked against writers by now: nothing more is captured, and rows are compared with what is known.
+        relay::absorb_all();
+    }
     let catalog = Catalog::load();
     let queued = look::whole(catalog.by_entity_type(entity_type));
     format!("{entity_type} is enabled; {queued} rows queued")

@@ -38,10 +38,14 @@ struct Known {
 }
 
 const KNOWN: &str = r#"
-SELECT json_agg(json_build_object('key', l.entity_key, 'status', l.status,
-  'values', (SELECT json_object_agg(s.field_id, s.row_value) FROM hubspot.sync_state s WHERE s.link_id = l.id)))::text
+SELECT json_agg(x.known)::text FROM (SELECT json_build_object('key', l.entity_key, 'status', l.status,
+  'values', (SELECT json_object_agg(s.field_id, s.row_value) FROM hubspot.sync_state s WHERE s.link_id = l.id)) AS known
 FROM hubspot.link l WHERE l.mapping_id = ($1::json->>'id')::int
-  AND l.entity_key IN (SELECT json_array_elements_text($1::json->'keys'))"#;
+  AND l.entity_key IN (SELECT json_array_elements_text($1::json->'keys'))
+UNION ALL SELECT json_build_object('key', k, 'status', 'forgotten', 'values', NULL)
+FROM json_array_elements_text($1::json->'keys') k
+JOIN hubspot.forgotten f ON f.ignoring AND f.key_digest = sha256(convert_to(k, 'UTF8'))
+JOIN hubspot.object_mapping m ON m.entity_type = f.entity_type AND m.id = ($1::json->>'id')::int) x"#;
 
 const LINKS: &str = r#"
 SELECT json_agg(json_build_array(x.id, x.entity_key))::text FROM (SELECT l.id, l.entity_key FROM hubspot.link l
@@ -76,6 +80,7 @@ pub fn continue_all() -> i64 {
         return 0;
     }
     relay::one_at_a_time();
+    relay::absorb_all();
     let catalog = Catalog::load();
     let mut total = 0;
     for row in spi::rows(wanted, &json!({})) {
@@ -132,6 +137,8 @@ fn compared(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> (Vec<Json>
         .iter()
         .filter_map(|row| match known.get(&row.key) {
             None => Some(json!({"op": "F", "key": row.key, "changes": filled(&row.texts), "at": row.at})),
+            // The application may keep the row of a record that was forgotten: nothing is taken of it.
+            Some(known) if known.status == "forgotten" => None,
             Some(known) if known.status == "deleted_here" => {
                 Some(json!({"op": "I", "key": row.key, "changes": filled(&row.texts), "at": null}))
             }

@@ -172,10 +172,9 @@ pub fn store(mapping_id: i32, rows: &[Json], application: &str) {
         return;
     }
     spi::run(
-        r#"INSERT INTO hubspot.capture (mapping_id, op, entity_key, changes, captured_at, db_user, application_name)
-           SELECT ($1::json->>'mapping_id')::int, v.op::"char", v.key, v.changes,
+        r#"SELECT count(hubspot.append_change(($1::json->>'mapping_id')::int, v.op::"char", v.key, v.changes,
              coalesce(v.at, CASE v.op WHEN 'F' THEN '-infinity' ELSE clock_timestamp() END),
-             (SELECT oid FROM pg_roles WHERE rolname = session_user), $1::json->>'application'
+             (SELECT oid FROM pg_roles WHERE rolname = session_user), $1::json->>'application'))
            FROM json_to_recordset($1::json->'rows') AS v (op text, key text, changes json, at timestamptz)"#,
         &json!({"mapping_id": mapping_id, "rows": rows, "application": application}),
     );

@@ -1,27 +1,21 @@
 //! Taking over captured changes: from the append-only log into the fields' states and the ledger.
 //!
-//! One call at a time takes over, in order of id: two changes of one row are always captured in the
-//! order of their commits, because the row's lock orders them. A change that commits late is simply taken over late.
+//! One call at a time takes over, in the order in which the changes of each row were made ([`backlog`] reads them so). A
+//! change that commits late is simply taken over late: nobody else has changed its row meanwhile.
 
+use super::rekey::rekey;
 use crate::book::{Book, Lifecycle, Queue, Record};
 use crate::catalog::{Catalog, Clock, Mapping};
+use crate::privacy::Ignored;
+use crate::relay::backlog;
 use crate::{convert, spi};
 use hubspot_sync_core::mapping::Direction;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
 
-/// Captured rows taken over in one go.
+/// Captured rows taken over in one go; with the rest of the last row's block.
 pub const PAGE: i64 = 5_000;
-
-const TAKE: &str = r#"
-WITH taken AS (
-  DELETE FROM hubspot.capture WHERE id IN (SELECT id FROM hubspot.capture ORDER BY id LIMIT ($1::json->>'max')::int)
-  RETURNING id, mapping_id, op, entity_key, old_key, changes, captured_at, db_user, application_name)
-SELECT json_agg(json_build_object('mapping_id', t.mapping_id, 'op', t.op::text, 'key', t.entity_key, 'old_key', t.old_key,
-  'changes', t.changes, 'at_us', CASE WHEN isfinite(t.captured_at) THEN (extract(epoch FROM t.captured_at) * 1000000)::bigint ELSE 0 END,
-  'actor', coalesce(r.rolname, t.db_user::text), 'app', t.application_name) ORDER BY t.id)::text
-FROM taken t LEFT JOIN pg_catalog.pg_roles r ON r.oid = t.db_user"#;
 
 /// Links for these keys, made where they are missing.
 const LINKS: &str = r#"
@@ -31,11 +25,6 @@ made AS (INSERT INTO hubspot.link (mapping_id, entity_key) SELECT mapping_id, ke
 SELECT json_agg(json_build_array(x.id, x.mapping_id, x.entity_key))::text FROM (
   SELECT id, mapping_id, entity_key FROM made
   UNION ALL SELECT l.id, l.mapping_id, l.entity_key FROM v JOIN hubspot.link l ON l.mapping_id = v.mapping_id AND l.entity_key = v.key) x"#;
-
-const MOVE_KEYS: &str = r#"
-UPDATE hubspot.link l SET entity_key = v.key FROM json_to_recordset($1::json) AS v (mapping_id int, old_key text, key text)
-WHERE l.mapping_id = v.mapping_id AND l.entity_key = v.old_key
-  AND NOT EXISTS (SELECT 1 FROM hubspot.link o WHERE o.mapping_id = v.mapping_id AND o.entity_key = v.key)"#;
 
 #[derive(Deserialize)]
 struct Change {
@@ -49,32 +38,40 @@ struct Change {
     app: Option<String>,
 }
 
-/// Takes over at most `max` captured rows; gives how many there were.
+/// Takes over `max` captured rows and those behind them in the same block; gives how many there were. Fewer than `max`: none
+/// is left.
 pub fn absorb(max: i64) -> i64 {
     spi::run(
         "SELECT pg_advisory_xact_lock(1213418579, 12) WHERE $1::text IS NOT NULL",
         &json!({}),
     );
-    let changes: Vec<Change> = spi::rows(TAKE, &json!({"max": max}))
+    let changes: Vec<Change> = backlog::take(max)
         .into_iter()
         .filter_map(|row| serde_json::from_value(row).ok())
         .collect();
     let count = changes.len() as i64;
+    let keys = changes
+        .iter()
+        .flat_map(|c| [&c.key, &c.old_key].map(|k| (c.mapping_id, k)));
+    let mut ignored = Ignored::among(keys.filter_map(|(mapping, key)| Some((mapping, key.as_deref()?))));
     // A key change and a truncate rename and end links: what came before them must be settled first.
     let mut page = Vec::new();
     // Every partition of a truncated table says so.
     let mut truncated = std::collections::BTreeSet::new();
     for change in changes {
+        let (key, old_key) = (change.key.as_deref(), change.old_key.as_deref());
+        if ignored.drops(change.mapping_id, &change.op, key, old_key, change.at_us) {
+            continue;
+        }
         if change.op != "T" {
             truncated.remove(&change.mapping_id);
         }
         match change.op.as_str() {
             "K" => {
                 settle(std::mem::take(&mut page));
-                spi::run(
-                    MOVE_KEYS,
-                    &json!([{"mapping_id": change.mapping_id, "old_key": change.old_key, "key": change.key}]),
-                );
+                if let (Some(old), Some(new)) = (&change.old_key, &change.key) {
+                    rekey(change.mapping_id, old, new, change.at_us, (&change.actor, &change.app));
+                }
                 page.push(change);
             }
             "T" => {

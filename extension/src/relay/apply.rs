@@ -3,7 +3,7 @@
 use super::{archive, lifecycle, now_us};
 use crate::book::{Book, Record};
 use crate::catalog::{Catalog, Clock, Field};
-use crate::{convert, spi};
+use crate::{convert, privacy, spi};
 use hubspot_sync_core::field::{Intake, Source, Version};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -115,6 +115,12 @@ fn page(events: &[&Event], verdicts: &mut BTreeMap<i64, Verdict>) {
         verdicts.insert(event.id, verdict);
     }
     offer_again(&mut book, events, verdicts);
+    let rows_deleted: Vec<i64> = book
+        .records
+        .values()
+        .filter(|r| r.delete_row)
+        .map(|r| r.link_id)
+        .collect();
     let written = book.write_rows();
     book.flush();
     let touches = |event: &Event, hit: &dyn Fn(&i64) -> bool| event.links.iter().flatten().any(hit);
@@ -126,6 +132,18 @@ fn page(events: &[&Event], verdicts: &mut BTreeMap<i64, Verdict>) {
             );
         }
     }
+    let erased = events.iter().filter(|e| e.what() == "privacyDeletion");
+    for link in erased
+        .flat_map(|e| e.links.iter().flatten())
+        .filter(|l| !written.busy.contains(l))
+    {
+        match written.refused.contains_key(link) {
+            false => forget(*link, rows_deleted.contains(link)),
+            // The table keeps the row: it stays, and is ignored from now on.
+            true if events.len() == 1 => forget(*link, false),
+            true => {}
+        }
+    }
     let again: Vec<&Event> = events
         .iter()
         .filter(|e| touches(e, &|link| written.refused.contains_key(link)))
@@ -135,7 +153,7 @@ fn page(events: &[&Event], verdicts: &mut BTreeMap<i64, Verdict>) {
         [] => {}
         [only] if events.len() == 1 => {
             verdicts.insert(only.id, ("failed", Some("the table refused the row".into())));
-            for (link, reason) in &written.refused {
+            for (link, reason) in written.refused.iter().filter(|_| only.what() != "privacyDeletion") {
                 super::refused_by_table(
                     *link,
                     only.text("propertyName").as_deref(),
@@ -147,6 +165,20 @@ fn page(events: &[&Event], verdicts: &mut BTreeMap<i64, Verdict>) {
         }
         several => several.iter().for_each(|event| page(&[event], verdicts)),
     }
+}
+
+/// HubSpot erased the record: nothing of it stays here either.
+fn forget(link: i64, row_deleted: bool) {
+    let there = spi::call_text(
+        "SELECT 'yes' FROM hubspot.link WHERE id = ($1::json->>'id')::bigint AND status <> 'deleted_here'",
+        &json!({"id": link}),
+    );
+    let table_row = match (row_deleted, there) {
+        (true, _) => "deleted",
+        (false, Some(_)) => "kept",
+        (false, None) => "absent",
+    };
+    privacy::scrub(link, "HubSpot privacyDeletion", table_row);
 }
 
 /// An event later in the page, the echo of the write itself, may have told the outcome that an earlier event waits for.
@@ -236,7 +268,8 @@ fn one(book: &mut Book, event: &Event) -> Verdict {
                     }
                 };
             }
-            "deletion" | "privacyDeletion" => verdict = lifecycle::deletion(record, event, clock, now),
+            "privacyDeletion" => verdict = lifecycle::privacy_deletion(record, clock, now),
+            "deletion" => verdict = lifecycle::deletion(record, event, clock, now),
             "restore" => verdict = lifecycle::restore(record, event),
             _ => {}
         }

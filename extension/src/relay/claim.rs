@@ -27,7 +27,7 @@ SELECT json_agg(json_build_array(link_id, token, attempts))::text FROM claimed"#
 
 const NEXT: &str = r#"
 SELECT json_build_object(
-  'more', EXISTS (SELECT 1 FROM hubspot.capture) OR EXISTS (SELECT 1 FROM hubspot.queue WHERE claimed_by IS NULL AND due_at <= clock_timestamp()),
+  'more', ($1::json->>'captured')::boolean OR EXISTS (SELECT 1 FROM hubspot.queue WHERE claimed_by IS NULL AND due_at <= clock_timestamp()),
   'next_due_ms', (SELECT greatest(0, ceil(extract(epoch FROM min(d) - clock_timestamp()) * 1000))::bigint FROM (
      SELECT min(due_at) AS d FROM hubspot.queue WHERE claimed_by IS NULL AND priority = 0
      UNION ALL SELECT min(due_at) FROM hubspot.queue WHERE claimed_by IS NULL AND priority = 1
@@ -39,7 +39,7 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
     if !may_work() {
         return json!({"claims": [], "more": false, "next_due_ms": null});
     }
-    absorb(super::absorb::PAGE);
+    let full_page = absorb(super::absorb::PAGE) >= super::absorb::PAGE;
     let max = max_records.clamp(1, 10_000);
     let claimed: BTreeMap<i64, (i64, i64)> = spi::rows(
         CLAIM,
@@ -76,7 +76,7 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
         claims.push(describe(record, *token, *attempt, now - i64::from(cache_ttl_ms) * 1000));
     }
     book.flush();
-    let next = spi::call(NEXT, &json!({}));
+    let next = spi::call(NEXT, &json!({"captured": full_page}));
     json!({"claims": claims, "more": next["more"], "next_due_ms": next["next_due_ms"]})
 }
 

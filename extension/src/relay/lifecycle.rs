@@ -106,6 +106,15 @@ fn delete_row(record: &mut Record, clock: Clock, now: i64) {
     record.delete_row = true;
 }
 
+/// HubSpot erased a person's record. It is no matter of policies: the row goes where the mapping says that rows follow their
+/// records, and what is kept of the record here is scrubbed after this call's changes are stored.
+pub fn privacy_deletion(record: &mut Record, clock: Clock, now: i64) -> Verdict {
+    if record.mapping.on_hubspot_delete == "delete" && !record.row_is_gone() {
+        delete_row(record, clock, now);
+    }
+    ("applied", Some("forgotten".into()))
+}
+
 /// A record lives again.
 pub fn restore(record: &mut Record, event: &Event) -> Verdict {
     if event.at_us <= record.life_at {
@@ -196,7 +205,7 @@ fn park_loser(record: &mut Record, survivor: &str, merged: &[String]) {
         // row by row: the id must be free before the other link takes it.
         record.hubspot_id = record.gone_id.clone().or_else(|| merged.first().cloned());
         spi::run(
-            "UPDATE hubspot.link SET hubspot_id = NULL WHERE id = ($1::json->>'id')::bigint",
+            "UPDATE hubspot.link SET hubspot_id = NULL, status = 'parked' WHERE id = ($1::json->>'id')::bigint",
             &json!({"id": record.link_id}),
         );
     }

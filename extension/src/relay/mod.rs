@@ -5,6 +5,7 @@
 mod absorb;
 mod apply;
 mod archive;
+mod backlog;
 mod claim;
 mod collision;
 mod complete;
@@ -13,6 +14,7 @@ pub mod lifecycle;
 mod maintain;
 mod receive;
 mod reconcile;
+mod rekey;
 
 use absorb::absorb;
 
@@ -116,6 +118,13 @@ fn relay_apply(max_events: i32) -> JsonB {
 fn relay_reconcile(relay_id: &str, done: Option<JsonB>, changes: bool, lease_ms: i32) -> Option<JsonB> {
     let answer = reconcile::reconcile(relay_id, done.as_ref().map(|d| &d.0), changes, lease_ms);
     (!answer.is_null()).then_some(JsonB(answer))
+}
+
+/// See the contract.
+#[pg_extern(name = "relay_reclaim", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_reclaim() -> i64 {
+    backlog::reclaim()
 }
 
 /// Takes over every captured change; gives their number.

@@ -34,7 +34,9 @@ const KEYS: &[(&str, &str, Form)] = &[
     ("hubspot", "access_token_file", Form::Text),
     ("hubspot", "client_id", Form::Text),
     ("hubspot", "client_secret", Form::Text),
+    ("hubspot", "client_secret_file", Form::Text),
     ("hubspot", "refresh_token", Form::Text),
+    ("hubspot", "refresh_token_file", Form::Text),
     ("hubspot", "app_id", Form::Whole),
     ("hubspot", "portal_id", Form::Whole),
     ("hubspot", "requests_per_10s", Form::Text),
@@ -63,14 +65,21 @@ const KEYS: &[(&str, &str, Form)] = &[
 ];
 
 /// Keys a systemd credential may carry: a file of that name in `$CREDENTIALS_DIRECTORY`.
-const CREDENTIALS: [(&str, &str); 4] = [
+const CREDENTIALS: [(&str, &str); 6] = [
     ("database", "url"),
     ("hubspot", "access_token"),
+    ("hubspot", "client_secret"),
+    ("hubspot", "refresh_token"),
     ("webhook", "client_secret"),
     ("admin", "token"),
 ];
 
 impl Config {
+    /// The full names of all keys, such as `hubspot.access_token`.
+    pub fn keys() -> impl Iterator<Item = String> {
+        KEYS.iter().map(|(section, key, _)| format!("{section}.{key}"))
+    }
+
     /// Reads the settings from `file`, the process's environment and `$CREDENTIALS_DIRECTORY`.
     ///
     /// A missing file is an error unless it is the default one and the environment says everything.

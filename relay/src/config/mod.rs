@@ -91,12 +91,16 @@ pub struct Hubspot {
     pub access_token: Option<SecretString>,
     /// File with the token; read again when HubSpot refuses it, so that a rotated token is picked up without a restart.
     pub access_token_file: Option<PathBuf>,
-    /// OAuth: refused by this version.
+    /// OAuth: the app's client id. With `client_secret` and `refresh_token` instead of an access token.
     pub client_id: Option<String>,
-    /// OAuth: refused by this version.
+    /// OAuth: the app's client secret.
     pub client_secret: Option<SecretString>,
-    /// OAuth: refused by this version.
+    /// File with the client secret; read again when it changes.
+    pub client_secret_file: Option<PathBuf>,
+    /// OAuth: the refresh token of the app's installation in the portal.
     pub refresh_token: Option<SecretString>,
+    /// File with the refresh token. The relay replaces it when HubSpot gives another one, so the folder must be writable.
+    pub refresh_token_file: Option<PathBuf>,
     /// The app's id at HubSpot.
     pub app_id: Option<i64>,
     /// The portal this relay is for. When missing, HubSpot is asked which portal the token belongs to.

@@ -86,34 +86,50 @@ impl Config {
 
     fn check_hubspot(&mut self) -> Result<(), ConfigError> {
         let hubspot = &mut self.hubspot;
-        for (key, present) in [
+        let token_file = hubspot.access_token_file.clone();
+        for (key, plain, file) in [
+            ("hubspot.access_token", &mut hubspot.access_token, &token_file),
+            (
+                "hubspot.client_secret",
+                &mut hubspot.client_secret,
+                &hubspot.client_secret_file,
+            ),
+            (
+                "hubspot.refresh_token",
+                &mut hubspot.refresh_token,
+                &hubspot.refresh_token_file,
+            ),
+        ] {
+            either(key, plain.is_some(), file.is_some())?;
+            if let Some(file) = file {
+                *plain = Some(read_secret(&format!("{key}_file"), file)?);
+            }
+            if plain.as_ref().is_some_and(|secret| !is_header_safe(secret)) {
+                return Err(ConfigError::new(key, "expected a token without blanks"));
+            }
+        }
+        let oauth = [
             ("hubspot.client_id", hubspot.client_id.is_some()),
             ("hubspot.client_secret", hubspot.client_secret.is_some()),
             ("hubspot.refresh_token", hubspot.refresh_token.is_some()),
-        ] {
-            if present {
-                let problem =
-                    "this version has no OAuth; set hubspot.access_token or hubspot.access_token_file instead";
-                return Err(ConfigError::new(key, problem));
-            }
-        }
-        let file = hubspot.access_token_file.clone();
-        either("hubspot.access_token", hubspot.access_token.is_some(), file.is_some())?;
-        if let Some(file) = &file {
-            hubspot.access_token = Some(read_secret("hubspot.access_token_file", file)?);
-        }
-        match &hubspot.access_token {
-            Some(token) if is_header_safe(token) => {}
-            Some(_) => {
+        ];
+        match (hubspot.access_token.is_some(), oauth.iter().any(|(_, set)| *set)) {
+            (true, true) => {
                 return Err(ConfigError::new(
                     "hubspot.access_token",
-                    "expected a token without blanks",
+                    "set either an access token, or hubspot.client_id, client_secret and refresh_token for OAuth",
                 ));
             }
-            None => {
+            (false, true) => {
+                if let Some((key, _)) = oauth.iter().find(|(_, set)| !set) {
+                    return Err(ConfigError::new(*key, "is required for OAuth, beside the other two"));
+                }
+            }
+            (true, false) => {}
+            (false, false) => {
                 return Err(ConfigError::new(
                     "hubspot.access_token",
-                    "this or hubspot.access_token_file is required",
+                    "this, hubspot.access_token_file, or hubspot.client_id, client_secret and refresh_token are required",
                 ));
             }
         }

@@ -502,8 +502,11 @@ impl Db {
         .await
     }
 
-    /// Housekeeping.
+    /// Housekeeping: gives the space of captured changes back, in a transaction of its own, then the rest.
     pub async fn maintain(&self) -> Result<Maintained, DbError> {
+        let _freed: i64 = self
+            .call("relay_reclaim", "select to_jsonb(hubspot.relay_reclaim())", &[])
+            .await?;
         self.call("relay_maintain", "select to_jsonb(hubspot.relay_maintain())", &[])
             .await
     }
@@ -533,7 +536,7 @@ impl Db {
         Ok(())
     }
 
-    pub(super) async fn call<T: DeserializeOwned>(
+    pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         function: &'static str,
         sql: &str,

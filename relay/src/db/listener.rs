@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify};
-use tokio_postgres::{AsyncMessage, Client, NoTls, Socket, tls::NoTlsStream};
+use tokio_postgres::{AsyncMessage, Client, Socket};
 use tokio_util::sync::CancellationToken;
 
 use super::error::DbError;
-use super::pool::Db;
+use super::pool::{Db, TlsStream};
 use crate::telemetry::event;
 
 /// The channel of `RELAY_CONTRACT.md`.
@@ -102,7 +102,7 @@ impl Listener {
     }
 
     async fn listen(&self, stop: &CancellationToken, wait: &mut Duration) -> Result<(), DbError> {
-        let (client, connection) = self.shared.db.settings().connect(NoTls).await?;
+        let (client, connection) = self.shared.db.connect().await?;
         let command = format!("listen {CHANNEL}");
         let driver = drive(connection, Arc::clone(&self.shared.wake));
         tokio::pin!(driver);
@@ -124,7 +124,7 @@ impl Listener {
 
 /// Moves the connection's bytes and turns notifications into wake-ups, until it ends.
 async fn drive(
-    mut connection: tokio_postgres::Connection<Socket, NoTlsStream>,
+    mut connection: tokio_postgres::Connection<Socket, TlsStream>,
     wake: Arc<Notify>,
 ) -> Result<(), DbError> {
     loop {

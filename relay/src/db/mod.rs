@@ -6,3 +6,4 @@ pub mod listener;
 pub mod monitoring;
 pub mod pool;
 pub mod reconcile;
+pub(crate) mod tls;

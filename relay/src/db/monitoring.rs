@@ -1,10 +1,11 @@
-//! The extension's figures and alerts.
+//! The extension's figures and alerts, and what it is told of HubSpot's properties.
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::types::Json;
 
 use super::error::DbError;
 use super::pool::Db;
+use crate::hubspot::model::PropertyDefinition;
 
 /// Answer to `relay_figures`: the database's part of what Prometheus is shown. A figure that is not known is none.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -111,6 +112,20 @@ impl Db {
     /// When the database does not answer.
     pub async fn figures(&self) -> Result<Figures, DbError> {
         self.call("relay_figures", "select hubspot.relay_figures()", &[]).await
+    }
+
+    /// Remembers HubSpot's definitions of an object type, for `hubspot.plan` and `hubspot.check_mapping`; gives their number.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn remember_properties(
+        &self,
+        object_type: &str,
+        definitions: &[PropertyDefinition],
+    ) -> Result<i64, DbError> {
+        let sql = "select to_jsonb(hubspot.relay_properties($1::text, $2::jsonb))";
+        self.call("relay_properties", sql, &[&object_type, &Json(definitions)])
+            .await
     }
 
     /// Brings the alerts up to date; gives those that changed.

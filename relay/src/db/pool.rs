@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts};
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::NoTls;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::DbError;
+use super::tls::Tls;
 use crate::config::{ConfigError, Database};
 
 /// Longest wait for a connection, made or free: a webhook must be answered within five seconds.
@@ -18,10 +21,11 @@ const DEAD_PEER: Duration = Duration::from_secs(15);
 /// Reads and completes the connection settings.
 ///
 /// # Errors
-/// When it is no libpq URL, or asks for TLS, which this build does not have.
-pub fn parse_url(url: &SecretString) -> Result<tokio_postgres::Config, ConfigError> {
+/// When it is no libpq URL, or its TLS parameters are not understood.
+pub(crate) fn parse_url(url: &SecretString) -> Result<(tokio_postgres::Config, Tls), ConfigError> {
     let key = "database.url";
-    let mut config: tokio_postgres::Config = url.expose_secret().parse().map_err(|_| {
+    let (tls, rest) = Tls::take(url.expose_secret())?;
+    let mut config: tokio_postgres::Config = rest.parse().map_err(|_| {
         ConfigError::new(
             key,
             "expected a libpq URL such as postgres://relay@db1,db2/app?target_session_attrs=read-write",
@@ -30,13 +34,7 @@ pub fn parse_url(url: &SecretString) -> Result<tokio_postgres::Config, ConfigErr
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(ConfigError::new(key, "names no host"));
     }
-    if matches!(config.get_ssl_mode(), SslMode::Disable | SslMode::Prefer) {
-        config.ssl_mode(SslMode::Disable);
-    } else {
-        let problem = "this build has no TLS to the database; use sslmode=disable or prefer over a Unix socket, \
-                       loopback or an encrypted network";
-        return Err(ConfigError::new(key, problem));
-    }
+    config.ssl_mode(tls.mode());
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     config.connect_timeout(
         config
@@ -52,14 +50,18 @@ pub fn parse_url(url: &SecretString) -> Result<tokio_postgres::Config, ConfigErr
     if config.get_application_name().is_none() {
         config.application_name("hubspot-relay");
     }
-    Ok(config)
+    Ok((config, tls))
 }
+
+/// What a connection with TLS reads and writes.
+pub(crate) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 /// The pool. Cheap to clone.
 #[derive(Clone)]
 pub struct Db {
     pool: Pool,
     config: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
 }
 
 impl std::fmt::Debug for Db {
@@ -74,11 +76,12 @@ impl Db {
     /// # Errors
     /// When the settings do not make a pool.
     pub fn new(settings: &Database) -> Result<Self, ConfigError> {
-        let config = parse_url(&settings.url)?;
+        let (config, tls) = parse_url(&settings.url)?;
+        let tls = tls.connector()?;
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = Manager::from_config(config.clone(), NoTls, recycling);
+        let manager = Manager::from_config(config.clone(), tls.clone(), recycling);
         let timeouts = Timeouts {
             wait: Some(CONNECTION_WAIT),
             create: Some(CONNECTION_WAIT),
@@ -90,12 +93,12 @@ impl Db {
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
             .map_err(|error| ConfigError::new("database.pool_size", error.to_string()))?;
-        Ok(Self { pool, config })
+        Ok(Self { pool, config, tls })
     }
 
-    /// Settings for a connection outside the pool.
-    pub(crate) fn settings(&self) -> &tokio_postgres::Config {
-        &self.config
+    /// A connection outside the pool, with what moves its bytes.
+    pub(crate) async fn connect(&self) -> Result<(Client, Connection<Socket, TlsStream>), DbError> {
+        Ok(self.config.connect(self.tls.clone()).await?)
     }
 
     /// A connection of the pool.
@@ -121,7 +124,7 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<tokio_postgres::Config, ConfigError> {
-        parse_url(&SecretString::from(url.to_owned()))
+        parse_url(&SecretString::from(url.to_owned())).map(|(config, _)| config)
     }
 
     #[test]
@@ -134,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_refused_not_ignored() {
-        let error = parse("postgres://relay:pw@db1/app?sslmode=require")
+    fn a_wrong_url_is_refused_without_its_password() {
+        let error = parse("postgres://relay:pw@db1/app?sslmode=perhaps")
             .err()
             .unwrap()
             .to_string();
         assert!(
-            error.contains("database.url") && error.contains("TLS") && !error.contains("pw"),
+            error.contains("database.url") && error.contains("sslmode") && !error.contains("pw"),
             "{error}"
         );
         assert!(parse("not a url").is_err());

@@ -2,17 +2,16 @@
 //!
 //! It does not retry: the retry schedule is kept in the database, so that a restart does not forget it.
 
-use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use super::auth::Auth;
 use super::error::{Failure, FailureClass, RatePolicy, classify, parse_retry_after, rate_policy};
 use super::model::{
     AccountDetails, BatchReadRequest, BatchResponse, ErrorBody, IdInput, Inputs, PropertyList, SearchPage, WriteInput,
@@ -45,6 +44,12 @@ pub enum CallError {
     Failed(Failure),
 }
 
+/// A call that HubSpot did not do, and whether there is another token to try it with.
+struct Refusal {
+    failure: Failure,
+    another: bool,
+}
+
 /// Connection to HubSpot. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -57,8 +62,7 @@ struct Inner {
     http: reqwest::Client,
     base_url: String,
     version: ApiVersion,
-    token: RwLock<SecretString>,
-    token_file: Option<PathBuf>,
+    auth: Auth,
     timeout: Duration,
     auto: bool,
     limiter: RateLimiter,
@@ -102,20 +106,17 @@ impl Client {
             .map_err(|error| ConfigError::new("hubspot.base_url", format!("no HTTPS client: {error}")))?;
         let version = ApiVersion::parse(&config.api_version)
             .ok_or_else(|| ConfigError::new("hubspot.api_version", "is not known"))?;
-        let token = config
-            .access_token
-            .clone()
-            .ok_or_else(|| ConfigError::new("hubspot.access_token", "this or hubspot.access_token_file is required"))?;
+        let base_url = config.base_url.trim_end_matches('/').to_owned();
+        let auth = Auth::new(config, format!("{base_url}{}", version.token()))?;
         let (limit, auto) = match config.requests_per_10s {
             RequestsPer10s::Fixed(limit) => (limit, false),
             RequestsPer10s::Auto => (AUTO_START, true),
         };
         let inner = Inner {
             http,
-            base_url: config.base_url.trim_end_matches('/').to_owned(),
+            base_url,
             version,
-            token: RwLock::new(token),
-            token_file: config.access_token_file.clone(),
+            auth,
             timeout: config.timeout,
             auto,
             limiter: limiter(limit, config.search_per_second, config.requests_per_day),
@@ -146,13 +147,9 @@ impl Client {
         self.inner.timeout
     }
 
-    /// Reads the token file again, for a token that was rotated. Without a file nothing happens.
-    pub fn reload_token(&self) {
-        let Some(file) = &self.inner.token_file else { return };
-        match crate::config::validate::read_secret("hubspot.access_token_file", file) {
-            Ok(token) => *self.inner.token.write().unwrap_or_else(PoisonError::into_inner) = token,
-            Err(error) => tracing::warn!(event = event::TOKEN_UNREADABLE, %error, "the token file cannot be read"),
-        }
+    /// Reads secrets that stand in files again, for a token that was rotated; says whether one changed.
+    pub fn reload_token(&self) -> bool {
+        self.inner.auth.reload()
     }
 
     /// Facts of the account the token belongs to.
@@ -281,7 +278,15 @@ impl Client {
             .await
             .map_err(|late| CallError::NotSent { wait: late.wait })?;
         let started = Instant::now();
-        let outcome = self.exchange(operation, method, path, body).await;
+        let mut outcome = self.authorized(operation, method.clone(), path, body).await;
+        if let Err(Refusal { another: true, .. }) = &outcome
+            // An access token may end before its time, and a static one be rotated: once more with the new one, which takes
+            // a slot of its own.
+            && let Ok(_second) = self.inner.limiter.acquire(budget, self.purpose, deadline).await
+        {
+            outcome = self.authorized(operation, method, path, body).await;
+        }
+        let outcome = outcome.map_err(|refusal| refusal.failure);
         drop(slot);
         let class = outcome.as_ref().err().map(|failure| failure.class);
         self.inner.metrics.request(operation, class, started.elapsed());
@@ -307,6 +312,31 @@ impl Client {
         })
     }
 
+    /// [`Client::exchange`] with a token; a refusal says whether there is another one now.
+    async fn authorized<B: Serialize, T: DeserializeOwned + Default>(
+        &self,
+        operation: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, Refusal> {
+        let auth = &self.inner.auth;
+        let final_one = |failure| Refusal {
+            failure,
+            another: false,
+        };
+        let token = auth
+            .header(&self.inner.http, self.inner.timeout)
+            .await
+            .map_err(final_one)?;
+        self.exchange(operation, method, path, body, token.clone())
+            .await
+            .map_err(|failure| Refusal {
+                another: failure.status == Some(401) && auth.refused(&token),
+                failure,
+            })
+    }
+
     /// One request and its answer, the answer's body included in the time limit.
     async fn exchange<B: Serialize, T: DeserializeOwned + Default>(
         &self,
@@ -314,12 +344,11 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&B>,
+        authorization: HeaderValue,
     ) -> Result<T, Failure> {
         let url = format!("{}{path}", self.inner.base_url);
         let mut request = self.inner.http.request(method, url).timeout(self.inner.timeout);
-        if let Some(value) = self.authorization() {
-            request = request.header(AUTHORIZATION, value);
-        }
+        request = request.header(AUTHORIZATION, authorization);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -337,13 +366,6 @@ impl Client {
         }
         let body: Option<ErrorBody> = bytes.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Err(refused(operation, status, retry_after, body))
-    }
-
-    fn authorization(&self) -> Option<HeaderValue> {
-        let token = self.inner.token.read().unwrap_or_else(PoisonError::into_inner);
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok()?;
-        value.set_sensitive(true);
-        Some(value)
     }
 
     fn follow_allowance(&self, headers: &HeaderMap) {

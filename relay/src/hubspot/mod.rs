@@ -1,5 +1,6 @@
 //! HubSpot's API: paths, wire types, failures, the limits and the client. Knows nothing of the database.
 
+pub(crate) mod auth;
 pub mod client;
 pub mod error;
 pub mod model;

@@ -179,8 +179,8 @@ pub struct PropertyList {
     pub results: Vec<PropertyDefinition>,
 }
 
-/// The parts of a property definition that `check` looks at.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// The parts of a property definition that anyone here looks at.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct PropertyDefinition {
     /// Internal name.
@@ -188,6 +188,13 @@ pub struct PropertyDefinition {
     /// `string`, `number`, `bool`, `enumeration`, `date`, `datetime`, …
     #[serde(rename = "type")]
     pub kind: String,
+    /// What people see.
+    pub label: String,
+    /// How people enter it: `text`, `select`, `booleancheckbox`, …
+    #[serde(rename = "fieldType")]
+    pub field_type: String,
+    /// What an enumeration accepts.
+    pub options: Vec<PropertyOption>,
     /// Whether it can identify a record.
     #[serde(rename = "hasUniqueValue")]
     pub has_unique_value: bool,
@@ -198,8 +205,16 @@ pub struct PropertyDefinition {
     pub modification: ModificationMetadata,
 }
 
+/// A value that an enumeration accepts.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct PropertyOption {
+    /// The value, not its label.
+    pub value: String,
+}
+
 /// What may be changed of a property.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ModificationMetadata {
     /// Values cannot be written.

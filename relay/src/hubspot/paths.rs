@@ -52,6 +52,14 @@ impl ApiVersion {
         }
     }
 
+    /// Path of the token endpoint.
+    pub fn token(self) -> String {
+        match self {
+            Self::V3 => "/oauth/v3/token".to_owned(),
+            Self::Dated(release) => format!("/oauth/{release}/token"),
+        }
+    }
+
     /// Path of the account's facts.
     pub fn account_details(self) -> String {
         match self {

@@ -3,8 +3,8 @@
 //! HubSpot retries whatever is not 2xx for a day, so 503 is the honest answer while the database is away. It waits five
 //! seconds for an answer; storing gets four of them.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -12,15 +12,19 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use secrecy::SecretString;
 use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::signature::{Refused, Signed, Verifier};
-use crate::config::Webhook;
+use crate::config::{SignatureForm, Webhook};
 use crate::db::pool::Db;
 use crate::metrics::Metrics;
+use crate::secrets::same;
 use crate::telemetry::event;
 
+/// How long a rotated client secret's predecessor is still accepted.
+const ROTATION: Duration = Duration::from_secs(600);
 /// HubSpot's hundred events take well under a tenth of this.
 const BODY_BYTES: usize = 5 * 1024 * 1024;
 /// HubSpot sends at most a hundred events a request; a little more is no reason to lose them.
@@ -33,7 +37,7 @@ const STORE_WAIT: Duration = Duration::from_secs(4);
 /// What the intake needs.
 #[derive(Debug)]
 pub struct Intake {
-    verifier: Option<Verifier>,
+    secrets: Arc<Secrets>,
     public_url: Option<String>,
     db: Db,
     metrics: Metrics,
@@ -43,22 +47,69 @@ pub struct Intake {
 
 impl Intake {
     /// An intake for the settings.
-    pub fn new(config: &Webhook, db: Db, metrics: Metrics, wake: Arc<Notify>) -> Self {
-        let verifier = config
-            .client_secret
-            .clone()
-            .map(|secret| Verifier::new(secret, config.accept_signatures.clone(), config.max_age));
+    pub(crate) fn new(config: &Webhook, secrets: Arc<Secrets>, db: Db, metrics: Metrics, wake: Arc<Notify>) -> Self {
         let public_url = config
             .public_url
             .as_ref()
             .map(|url| url.trim_end_matches('/').to_owned());
         Self {
-            verifier,
+            secrets,
             public_url,
             db,
             metrics,
             wake,
         }
+    }
+}
+
+/// The app's client secret, and for a while the one it replaced: HubSpot and the relay do not learn of a rotation at the
+/// same moment.
+#[derive(Debug)]
+pub(crate) struct Secrets {
+    accept: Vec<SignatureForm>,
+    max_age: Duration,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    present: Option<SecretString>,
+    former: Option<(SecretString, Instant)>,
+}
+
+impl Secrets {
+    /// As the settings have it.
+    pub(crate) fn new(config: &Webhook) -> Self {
+        Self {
+            accept: config.accept_signatures.clone(),
+            max_age: config.max_age,
+            known: RwLock::new(Known {
+                present: config.client_secret.clone(),
+                former: None,
+            }),
+        }
+    }
+
+    /// Takes a rotated secret; says whether it is another one.
+    pub(crate) fn replace(&self, secret: SecretString) -> bool {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.present.as_ref().is_some_and(|present| same(present, &secret)) {
+            return false;
+        }
+        let former = known.present.replace(secret);
+        known.former = former.map(|former| (former, Instant::now() + ROTATION));
+        true
+    }
+
+    fn verifiers(&self) -> Vec<Verifier> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let former = known.former.as_ref().filter(|(_, until)| *until > Instant::now());
+        known
+            .present
+            .iter()
+            .chain(former.map(|(secret, _)| secret))
+            .map(|secret| Verifier::new(secret.clone(), self.accept.clone(), self.max_age))
+            .collect()
     }
 }
 
@@ -106,9 +157,10 @@ async fn receive(State(intake): State<Arc<Intake>>, request: Request) -> Respons
 impl Intake {
     async fn handle(&self, request: Request) -> Result<Answer, Answer> {
         let (parts, body) = request.into_parts();
-        let Some(verifier) = &self.verifier else {
+        let verifiers = self.secrets.verifiers();
+        if verifiers.is_empty() {
             return Err(Answer::refuse("unconfigured", StatusCode::SERVICE_UNAVAILABLE));
-        };
+        }
         let body = read_body(body).await?;
         let uris = self.uris(&parts.uri, &parts.headers);
         let signed = Signed {
@@ -117,7 +169,14 @@ impl Intake {
             body: &body,
         };
         let now_ms = jiff::Timestamp::now().as_millisecond();
-        verifier.verify(&parts.headers, signed, now_ms).map_err(|refused| {
+        let mut verdict = Err(Refused::Missing);
+        for verifier in &verifiers {
+            verdict = verifier.verify(&parts.headers, signed, now_ms);
+            if !matches!(verdict, Err(Refused::Wrong)) {
+                break;
+            }
+        }
+        verdict.map_err(|refused| {
             let result = match refused {
                 Refused::Missing | Refused::Wrong => "signature",
                 Refused::Stale => "stale_signature",

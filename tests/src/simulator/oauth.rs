@@ -30,6 +30,8 @@ pub(crate) struct Tokens {
     client_id: String,
     client_secret: String,
     pub(crate) refresh_token: String,
+    /// Given out with the next refresh, and from then on the only one that is accepted.
+    pub(crate) next_refresh_token: Option<String>,
     ttl_ms: i64,
     app_id: u64,
     portal_id: u64,
@@ -48,6 +50,7 @@ impl Tokens {
             client_id: config.client_id.clone(),
             client_secret: config.client_secret.clone(),
             refresh_token: config.refresh_token.clone(),
+            next_refresh_token: None,
             ttl_ms: i64::try_from(config.access_token_ttl.as_millis()).unwrap_or(i64::MAX),
             app_id: config.app_id,
             portal_id: config.portal_id,
@@ -124,6 +127,9 @@ impl Tokens {
         let mut reply = json!({"token_type": "bearer", "access_token": token, "expires_in": self.ttl_ms / 1000,
             "hub_id": self.portal_id, "user_id": 77, "scopes": scopes, "token_use": "access_token"});
         if refresh {
+            if let Some(next) = self.next_refresh_token.take() {
+                self.refresh_token = next;
+            }
             reply["refresh_token"] = json!(self.refresh_token);
         }
         (200, reply)

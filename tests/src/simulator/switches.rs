@@ -92,6 +92,11 @@ impl Simulator {
         token.clone_into(&mut self.inner.core().tokens.refresh_token);
     }
 
+    /// The next refresh gives out this refresh token, and from then on no other is accepted.
+    pub fn rotate_refresh_token(&self, token: &str) {
+        self.inner.core().tokens.next_refresh_token = Some(token.to_owned());
+    }
+
     /// Sets the granted scopes; `None` grants all.
     pub fn set_scopes(&self, scopes: Option<&[&str]>) {
         let scopes = scopes.map(|list| list.iter().map(|scope| (*scope).to_owned()).collect());

@@ -2,6 +2,9 @@
 
 mod archive;
 mod hubspot_deletes;
+mod keys;
+mod merge;
+mod privacy;
 
 use std::time::Duration;
 

@@ -176,12 +176,14 @@ impl FieldState {
         }
         if self.same(&value, &self.row) {
             self.agree(out);
+        } else if policy.direction == Direction::HubspotToWarp
+            || (self.row.is_null() && policy.direction.receives() && rules::on(Rule::EmptyYields))
+        {
+            self.end_pending(EditEnd::Superseded, out);
+            self.write_row(value, at, false, out);
         } else if !policy.direction.receives() || (value.is_null() && rules::on(Rule::EmptyYields)) {
             self.dirty = policy.direction.sends();
             self.generation += 1;
-        } else if policy.direction == Direction::HubspotToWarp || (self.row.is_null() && rules::on(Rule::EmptyYields)) {
-            self.end_pending(EditEnd::Superseded, out);
-            self.write_row(value, at, false, out);
         } else {
             self.merge_conflict(policy, value, at, out);
         }

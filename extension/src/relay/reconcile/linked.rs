@@ -290,6 +290,7 @@ fn back(record: &mut Record) -> Finding {
     record.status = "linked".into();
     record.contacted = false;
     record.message = None;
+    record.set_lifecycle(None);
     record.touch_link();
     record.log(
         None,

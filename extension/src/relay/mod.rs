@@ -14,8 +14,8 @@ pub mod lifecycle;
 mod maintain;
 mod receive;
 mod reconcile;
-mod rekey;
 mod refusals;
+mod rekey;
 mod shed;
 
 use absorb::absorb;

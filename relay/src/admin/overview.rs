@@ -86,7 +86,7 @@ fn charts(history: &[Point], hours: i32) -> Vec<Chart> {
         }
         out
     };
-    let whole = |value: f64| view::number(&(value.round() as i64));
+    let whole = |value: f64| view::number(value.round() as i64);
     vec![
         chart(
             "Waiting changes",

@@ -205,16 +205,6 @@ pub struct PropertyDefinition {
     pub modification: ModificationMetadata,
     /// Whether it was deleted.
     pub archived: bool,
-    /// The values an enumeration takes.
-    pub options: Vec<PropertyOption>,
-}
-
-/// One value of an enumeration.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct PropertyOption {
-    /// Internal value.
-    pub value: String,
 }
 
 /// A value that an enumeration accepts.

@@ -122,8 +122,8 @@ async fn populated(bench: &Bench, name: &str, records: usize) -> Result<World> {
         .sql
         .batch_execute(
             "INSERT INTO hubspot.sync_state (link_id, field_id, row_value, edited_at, origin, generation, dirty, agreed, base_value,
-               seen_at, own_at, flying, held, parked, formed, hubspot_value)
-             SELECT l.id, f.id, v.value, 1, 'w', 1, false, true, v.value, 0, 0, false, false, false, false, v.value
+               seen_at, own_at, flying, given_up, held, parked, formed, hubspot_value)
+             SELECT l.id, f.id, v.value, 1, 'w', 1, false, true, v.value, 0, 0, false, false, false, false, false, v.value
              FROM hubspot.link l JOIN customers c ON c.id = l.entity_key::bigint
              JOIN hubspot.field_mapping f ON f.mapping_id = l.mapping_id AND f.sync_direction <> 'NONE'
              CROSS JOIN LATERAL (SELECT CASE f.field WHEN 'ban' THEN c.ban WHEN 'company_name' THEN c.company_name

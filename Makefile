@@ -124,6 +124,10 @@ installcheck: ## Regression suite and isolation tests on the running server of P
 	cd $(TARGET)/installcheck && $(PG_TESTS)/isolation/pg_isolation_regress --bindir=$$($(PG_CONFIG) --bindir) --load-extension=hubspot_sync \
 	  --dbname=hubspot_sync_isolation --inputdir=$(CURDIR)/tests/isolation --outputdir=. --schedule=$(CURDIR)/tests/isolation/schedule
 
+.PHONY: test-page
+test-page: ## The admin page in headless Chromium; pictures into target/screenshots (after make ext)
+	@$(SUITE) page $(CARGO) test --locked -p hubspot_sync_tests --test page
+
 .PHONY: test-packages
 test-packages: deb ## Install, start, upgrade and purge both packages in a clean Debian root (as root; network)
 	@$(SUITE) packages $(CARGO) test --locked -p hubspot_sync_tests --test packages -- --include-ignored

@@ -71,6 +71,7 @@ install_packages() {
   # debootstrap, binutils: the Debian packages and the clean root they are tested in. python3-venv: the test with HubSpot's own client library. prometheus: alert rules and dashboard are tested with it.
   local wanted=(
     ca-certificates gcc libc6-dev make pkg-config libssl-dev libclang-dev python3-venv prometheus debootstrap binutils
+    chromium chromium-driver
     "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR"
   )
   local missing=() package

@@ -5,17 +5,20 @@ use anyhow::Result;
 use hubspot_sync_tests::world::World;
 use tokio_postgres::error::SqlState;
 
-/// A stolen relay password is worth the relay's functions: no table, no mapping, no portal, no decision.
+/// A stolen relay password is worth the relay's functions: no table, no mapping, no portal; and no decision, when the
+/// page's functions were left out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relays_role_cannot_reach_beyond_its_functions() -> Result<()> {
     let world = World::without_relay("role_relay", |_| ()).await?;
     world
         .sql
-        .batch_execute("CREATE ROLE t_relay LOGIN; SELECT hubspot.grant_relay('t_relay')")
+        .batch_execute("CREATE ROLE t_relay LOGIN; SELECT hubspot.grant_relay('t_relay', page => false)")
         .await?;
     let relay = session(&world, "t_relay").await?;
     for statement in [
         "SELECT hubspot.arm(2)",
+        "SELECT hubspot.page_conflicts('{}', NULL, 1)",
+        "SELECT hubspot.page_resolve('x', '{}', 'WARP', NULL, NULL)",
         "SELECT hubspot.enable('customer')",
         "SELECT hubspot.disable('customer')",
         "SELECT hubspot.export_mapping('customer')",

@@ -7,6 +7,7 @@
 //! `db` and `hubspot` do not know each other; `deliver`, `ingest` and `web` bring them together; `supervisor` starts and
 //! stops all.
 
+mod admin;
 mod alerts;
 pub mod check;
 pub mod config;
@@ -24,8 +25,10 @@ pub mod liveness;
 pub mod metrics;
 mod portal;
 pub mod reconcile;
+mod refused;
 pub mod report;
 pub mod retry;
+mod schema;
 mod secrets;
 pub mod status;
 pub mod supervisor;

@@ -45,6 +45,8 @@ pub mod event {
     pub const TOKEN_UNRENEWED: &str = "token_unrenewed";
     /// HubSpot replaced the refresh token and it could not be written to a file.
     pub const REFRESH_TOKEN_NOT_KEPT: &str = "refresh_token_not_kept";
+    /// HubSpot has a property or option now for want of which it refused values.
+    pub const REFUSED_RELEASED: &str = "refused_released";
     /// Files with secrets were read again.
     pub const SECRETS_RELOADED: &str = "secrets_reloaded";
     /// The token file cannot be read.
@@ -73,6 +75,18 @@ pub mod event {
     pub const ALERT_RAISED: &str = "alert_raised";
     /// An alert ended.
     pub const ALERT_CLEARED: &str = "alert_cleared";
+    /// There is no admin page: no token is configured.
+    pub const PAGE_OFF: &str = "page_off";
+    /// The admin page listens beyond loopback.
+    pub const PAGE_EXPOSED: &str = "page_exposed";
+    /// Somebody logged in on the admin page.
+    pub const PAGE_LOGIN: &str = "page_login";
+    /// A wrong token was given on the admin page.
+    pub const PAGE_LOGIN_REFUSED: &str = "page_login_refused";
+    /// A decision was made on the admin page.
+    pub const PAGE_ACTION: &str = "page_action";
+    /// A screen of the admin page could not be rendered.
+    pub const PAGE_FAILED: &str = "page_failed";
     /// A part of the relay ended on its own.
     pub const TASK_FAILED: &str = "task_failed";
 }

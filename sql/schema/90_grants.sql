@@ -1,17 +1,17 @@
 -- Nothing for PUBLIC; three kinds of role, made by the DBA, get exactly what each needs.
 
-CREATE FUNCTION hubspot.grant_relay(role name) RETURNS void
+CREATE FUNCTION hubspot.grant_relay(role name, page boolean DEFAULT true) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   f regprocedure;
 BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
-  FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hubspot'::regnamespace AND p.proname LIKE 'relay\_%' AND p.proname NOT IN ('relay_write_ids', 'relay_look_again') LOOP
+  FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hubspot'::regnamespace AND (p.proname LIKE 'relay\_%' OR (page AND p.proname LIKE 'page\_%' AND p.prosecdef)) AND p.proname NOT IN ('relay_write_ids', 'relay_look_again') LOOP
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f, role);
   END LOOP;
 END
 $$;
-COMMENT ON FUNCTION hubspot.grant_relay(name) IS 'Lets a role call the relay''s functions, and nothing else. Run as the extension''s owner.';
+COMMENT ON FUNCTION hubspot.grant_relay(name, boolean) IS 'Lets a role call the relay''s functions and, unless page is false, those of its admin page (which show customers'' values and take people''s decisions), and nothing else. Run as the extension''s owner.';
 
 CREATE FUNCTION hubspot.grant_viewer(role name) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -19,7 +19,7 @@ BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
   EXECUTE format('GRANT SELECT ON hubspot.object_mapping, hubspot.field_mapping, hubspot.link, hubspot.outbox, hubspot.field_state, hubspot.ledger, hubspot.conflicts, '
     'hubspot.sync_log, hubspot.webhook_events, hubspot.failed_syncs, hubspot.forgotten, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, hubspot.reconciliation_progress, '
-    'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems, hubspot.metric_history, hubspot.quota, hubspot.quota_usage, hubspot.freshness, hubspot.alerts TO %I', role);
+    'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems, hubspot.page_log, hubspot.metric_history, hubspot.quota, hubspot.quota_usage, hubspot.freshness, hubspot.alerts TO %I', role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.status(), hubspot.explain(text, text, text), hubspot.export_mapping(text), hubspot.instant(bigint), hubspot.latency(interval), hubspot.reconciliation_report(bigint) TO %I', role);
   EXECUTE format('GRANT SELECT ON hubspot.property_definition TO %I', role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.plan(text), hubspot.check_mapping(text), hubspot.estimate(text), hubspot.estimate_captured(text) TO %I', role);
@@ -32,7 +32,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM hubspot.grant_viewer(role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.import_mapping(text, regclass, text, jsonb, jsonb), hubspot.enable(text), hubspot.disable(text), '
-    'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.resolve_conflict(bigint, text, text), '
+    'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.set_capture_limit(int), hubspot.resolve_conflict(bigint, text, text), '
     'hubspot.resolve_conflicts(text, text, text, timestamptz, int), hubspot.undo_resolution(bigint), hubspot.retry_failed(bigint), hubspot.forget(text, text), '
     'hubspot.register_transform(text, regprocedure, regprocedure), hubspot.reconcile(text, boolean), hubspot.cancel_reconciliation(bigint), hubspot.backfill(text, text), '
     'hubspot.pause_reconciliation(bigint), hubspot.resume_reconciliation(bigint) TO %I', role);
@@ -58,6 +58,8 @@ COMMENT ON FUNCTION hubspot.relay_claim(text, integer, integer, integer) IS 'Pri
 COMMENT ON FUNCTION hubspot.relay_decide(text, jsonb) IS 'Private: decides what to send after HubSpot was read, and records it as in flight.';
 COMMENT ON FUNCTION hubspot.relay_complete(text, jsonb) IS 'Private: takes HubSpot''s answers to writes.';
 COMMENT ON FUNCTION hubspot.relay_release(text) IS 'Private: gives back claims whose write was not started, and reconciliation runs.';
+COMMENT ON FUNCTION hubspot.relay_refusals() IS 'Private: values that HubSpot refused and still waits for, in its own form, for the relay to look whether the property or option is there now.';
+COMMENT ON FUNCTION hubspot.relay_retry(jsonb) IS 'Private: tries these failed syncs again; gives how many of them were still open.';
 COMMENT ON FUNCTION hubspot.relay_receive(jsonb) IS 'Private: stores webhook events, each once.';
 COMMENT ON FUNCTION hubspot.relay_apply(integer) IS 'Private: applies stored webhook events.';
 COMMENT ON FUNCTION hubspot.relay_awake() IS 'Private: takes the session lock that tells committers that no notification is needed.';
@@ -76,7 +78,7 @@ DECLARE
   f regprocedure;
 BEGIN
   FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hubspot'::regnamespace AND p.proname IN ('relay_claim', 'relay_decide',
-      'relay_complete', 'relay_apply', 'relay_reconcile', 'relay_write_ids', 'relay_look_again', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed', 'forget') LOOP
+      'relay_complete', 'relay_apply', 'relay_reconcile', 'relay_write_ids', 'relay_look_again', 'relay_refusals', 'relay_retry', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed', 'forget') LOOP
     EXECUTE format('ALTER FUNCTION %s SET extra_float_digits = 1', f);
   END LOOP;
 END
@@ -90,8 +92,8 @@ DO $$
 DECLARE
   t text;
 BEGIN
-  FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
-    'failed_syncs', 'webhook_events', 'forgotten', 'forgotten_id_seq', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'property_definition', 'object_mapping_id_seq',
+  FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'capture_shed', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
+    'failed_syncs', 'webhook_events', 'forgotten', 'forgotten_id_seq', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'property_definition', 'page_log', 'page_log_id_seq', 'object_mapping_id_seq',
     'field_mapping_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
     'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq'] LOOP
     PERFORM pg_catalog.pg_extension_config_dump(('hubspot.' || t)::regclass, '');

@@ -8,6 +8,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{Config, ConfigError, PollMode, SignatureForm};
 use crate::hubspot::paths::ApiVersion;
 
+/// Shorter ones can be guessed.
+const SHORTEST_ADMIN_TOKEN: usize = 16;
 /// A claim lasts this long, so a request must be answered well within it.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(25);
 
@@ -28,6 +30,17 @@ impl Config {
         )?;
         if let Some(file) = &self.admin.token_file {
             self.admin.token = Some(read_secret("admin.token_file", file)?);
+        }
+        if self
+            .admin
+            .token
+            .as_ref()
+            .is_some_and(|token| token.expose_secret().len() < SHORTEST_ADMIN_TOKEN)
+        {
+            return Err(ConfigError::new(
+                "admin.token",
+                "expected at least 16 characters, such as `openssl rand -hex 24` gives: it lets people change customers' values",
+            ));
         }
         if !self.retry.backoff_factor.is_finite() || self.retry.backoff_factor < 1.0 {
             return Err(ConfigError::new(

@@ -4,6 +4,7 @@ pub mod contract;
 pub mod error;
 pub mod listener;
 pub mod monitoring;
+pub mod page;
 pub mod pool;
 pub mod reconcile;
 pub(crate) mod tls;

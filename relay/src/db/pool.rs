@@ -70,13 +70,33 @@ impl std::fmt::Debug for Db {
     }
 }
 
+/// Connections of the admin page: people wait for it, so it takes none of those that carry changes.
+const PAGE_CONNECTIONS: u32 = 2;
+/// A screen's query that takes longer is given up by the server too. Unit: what PostgreSQL reads.
+const PAGE_STATEMENT_TIMEOUT: &str = "-c statement_timeout=30s";
+
 impl Db {
+    /// A pool of two for the admin page.
+    ///
+    /// # Errors
+    /// When the settings do not make a pool.
+    pub fn for_pages(settings: &Database) -> Result<Self, ConfigError> {
+        let (mut config, tls) = parse_url(&settings.url)?;
+        let options = format!("{} {PAGE_STATEMENT_TIMEOUT}", config.get_options().unwrap_or_default());
+        config.options(options.trim()).application_name("hubspot-relay page");
+        Self::of(config, &tls, PAGE_CONNECTIONS)
+    }
+
     /// A pool for the settings; connects when first used.
     ///
     /// # Errors
     /// When the settings do not make a pool.
     pub fn new(settings: &Database) -> Result<Self, ConfigError> {
         let (config, tls) = parse_url(&settings.url)?;
+        Self::of(config, &tls, settings.pool_size)
+    }
+
+    fn of(config: tokio_postgres::Config, tls: &Tls, size: u32) -> Result<Self, ConfigError> {
         let tls = tls.connector()?;
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
@@ -88,7 +108,7 @@ impl Db {
             recycle: Some(CONNECTION_WAIT),
         };
         let pool = Pool::builder(manager)
-            .max_size(settings.pool_size as usize)
+            .max_size(size as usize)
             .timeouts(timeouts)
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()

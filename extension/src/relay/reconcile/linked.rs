@@ -291,7 +291,6 @@ fn back(record: &mut Record) -> Finding {
     record.contacted = false;
     record.message = None;
     record.set_lifecycle(None);
-    record.touch_link();
     record.log(
         None,
         "HUBSPOT",

@@ -1,0 +1,145 @@
+-- What people decide on the relay's admin page. Each call is one person's: the name they gave goes into hubspot.actor, so
+-- that conflicts and log name them, and into hubspot.page_log.
+
+CREATE TABLE hubspot.page_log (
+  id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+  actor    text NOT NULL,
+  role     name NOT NULL DEFAULT session_user,
+  action   text NOT NULL CONSTRAINT page_log_action_check CHECK (action IN ('resolve', 'undo', 'retry')),
+  winner   text,
+  subjects bigint[] NOT NULL DEFAULT '{}',
+  refused  int NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE hubspot.page_log IS 'Who did what on the relay''s admin page, one row a click. Set by: the page''s functions. Never purged.';
+COMMENT ON COLUMN hubspot.page_log.actor IS 'The name the person gave at login. Whoever holds the token chooses it.';
+COMMENT ON COLUMN hubspot.page_log.role IS 'The relay''s role.';
+COMMENT ON COLUMN hubspot.page_log.winner IS 'For resolve: WARP, HUBSPOT or VALUE. Null: another action.';
+COMMENT ON COLUMN hubspot.page_log.subjects IS 'Ids in hubspot.conflicts for resolve and undo, in hubspot.failed_syncs for retry: those it was done to.';
+COMMENT ON COLUMN hubspot.page_log.refused IS 'How many were left as they were, because they had changed or the table refused the value.';
+
+CREATE FUNCTION hubspot.page_note(log_id bigint, actor text, action text, winner text, subjects bigint[], refused int) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  noted bigint := log_id;
+BEGIN
+  IF cardinality(subjects) = 0 AND refused = 0 THEN
+    RETURN log_id;
+  END IF;
+  UPDATE hubspot.page_log l SET subjects = l.subjects || page_note.subjects, refused = l.refused + page_note.refused
+    WHERE l.id = log_id AND l.actor = page_note.actor AND l.action = page_note.action;
+  IF NOT FOUND THEN
+    INSERT INTO hubspot.page_log AS l (actor, action, winner, subjects, refused) VALUES (actor, action, winner, subjects, refused) RETURNING l.id INTO noted;
+  END IF;
+  RETURN noted;
+END
+$$;
+COMMENT ON FUNCTION hubspot.page_note(bigint, text, text, text, bigint[], int) IS 'Private: adds to an entry of hubspot.page_log, or makes one. Gives its id.';
+
+CREATE FUNCTION hubspot.page_resolve(actor text, chosen text[], winner text, value text, log_id bigint) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  one text;
+  cid bigint;
+  done bigint[] := '{}';
+  refused jsonb := '[]';
+  said text;
+  hint text;
+BEGIN
+  PERFORM set_config('hubspot.actor', actor, true);
+  FOREACH one IN ARRAY chosen LOOP
+    cid := split_part(one, ':', 1)::bigint;
+    BEGIN
+      PERFORM hubspot.resolve_conflict(cid, winner, value);
+      -- The call has taken over what was edited up to now: what it decided about must be what the person saw.
+      IF NOT EXISTS (SELECT 1 FROM hubspot.conflicts c WHERE c.id = cid
+          AND hubspot.page_fingerprint(c.warp_value, c.warp_changed_at, c.hubspot_value, c.hubspot_changed_at) = split_part(one, ':', 2)) THEN
+        RAISE EXCEPTION 'its values have changed since you looked' USING ERRCODE = '55000', HINT = 'look at the conflict as it is now, then decide again';
+      END IF;
+      done := done || cid;
+    EXCEPTION WHEN invalid_parameter_value OR undefined_object OR object_not_in_prerequisite_state OR lock_not_available OR check_violation THEN
+      GET STACKED DIAGNOSTICS said = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+      refused := refused || jsonb_build_array(jsonb_build_object('id', cid, 'message', said, 'hint', hint));
+    END;
+  END LOOP;
+  RETURN jsonb_build_object('done', done, 'refused', refused,
+    'log_id', hubspot.page_note(log_id, actor, 'resolve', upper(winner), done, jsonb_array_length(refused)));
+END
+$$;
+COMMENT ON FUNCTION hubspot.page_resolve(text, text[], text, text, bigint) IS
+'Private: resolves conflicts, each given as id:fingerprint, for a person. One that has changed since the fingerprint was taken is left as it is and named in refused, with why. log_id: an entry of hubspot.page_log to add to; null makes one.';
+
+CREATE FUNCTION hubspot.page_undo(actor text, conflict_ids bigint[], log_id bigint) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  cid bigint;
+  done bigint[] := '{}';
+  refused jsonb := '[]';
+  said text;
+  hint text;
+BEGIN
+  PERFORM set_config('hubspot.actor', actor, true);
+  FOREACH cid IN ARRAY conflict_ids LOOP
+    BEGIN
+      PERFORM hubspot.undo_resolution(cid);
+      done := done || cid;
+    EXCEPTION WHEN undefined_object OR object_not_in_prerequisite_state OR lock_not_available OR check_violation THEN
+      GET STACKED DIAGNOSTICS said = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+      refused := refused || jsonb_build_array(jsonb_build_object('id', cid, 'message', said, 'hint', hint));
+    END;
+  END LOOP;
+  RETURN jsonb_build_object('done', done, 'refused', refused,
+    'log_id', hubspot.page_note(log_id, actor, 'undo', NULL, done, jsonb_array_length(refused)));
+END
+$$;
+COMMENT ON FUNCTION hubspot.page_undo(text, bigint[], bigint) IS 'Private: opens conflicts again that people resolved, for a person; those that cannot be are named in refused, with why.';
+
+CREATE FUNCTION hubspot.page_retry(actor text, failure_ids bigint[], log_id bigint) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  fid bigint;
+  done bigint[] := '{}';
+  refused jsonb := '[]';
+  said text;
+  hint text;
+BEGIN
+  PERFORM set_config('hubspot.actor', actor, true);
+  FOREACH fid IN ARRAY failure_ids LOOP
+    BEGIN
+      PERFORM hubspot.retry_failed(fid);
+      done := done || fid;
+    EXCEPTION WHEN undefined_object OR object_not_in_prerequisite_state OR lock_not_available THEN
+      GET STACKED DIAGNOSTICS said = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+      refused := refused || jsonb_build_array(jsonb_build_object('id', fid, 'message', said, 'hint', hint));
+    END;
+  END LOOP;
+  RETURN jsonb_build_object('done', done, 'refused', refused,
+    'log_id', hubspot.page_note(log_id, actor, 'retry', NULL, done, jsonb_array_length(refused)));
+END
+$$;
+COMMENT ON FUNCTION hubspot.page_retry(text, bigint[], bigint) IS 'Private: tries failed syncs again, for a person; those that are not open any more are named in refused.';
+
+CREATE FUNCTION hubspot.page_failure_ids(filter jsonb, max_rows int) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  answer jsonb;
+BEGIN
+  EXECUTE format('SELECT coalesce(jsonb_agg(f.id), ''[]'') FROM (SELECT x.id FROM hubspot.failed_syncs x WHERE x.status = ''open'' AND %s ORDER BY x.id DESC LIMIT %s) f',
+    hubspot.page_condition(filter), max_rows) INTO answer;
+  RETURN answer;
+END
+$$;
+COMMENT ON FUNCTION hubspot.page_failure_ids(jsonb, int) IS 'Private: ids of the newest open failures that match a filter.';
+
+CREATE FUNCTION hubspot.page_actions(before bigint, max_rows int) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(jsonb_agg(to_jsonb(l) - 'subjects' || jsonb_build_object('done', cardinality(l.subjects), 'first', l.subjects[1:5]) ORDER BY l.id DESC), '[]')
+  FROM (SELECT * FROM hubspot.page_log x WHERE page_actions.before IS NULL OR x.id < page_actions.before ORDER BY x.id DESC LIMIT max_rows) l
+$$;
+COMMENT ON FUNCTION hubspot.page_actions(bigint, int) IS 'Private: entries of hubspot.page_log, newest first, below an id; done: how many subjects, first: the first five.';
+
+CREATE FUNCTION hubspot.page_subjects(log_id bigint) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT to_jsonb(l.subjects) FROM hubspot.page_log l WHERE l.id = log_id AND l.action = 'resolve'
+$$;
+COMMENT ON FUNCTION hubspot.page_subjects(bigint) IS 'Private: the conflicts that an entry of hubspot.page_log resolved. Null: there is none.';

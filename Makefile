@@ -84,6 +84,19 @@ test: ## Set up, lint, build the extension and run every test suite
 	@echo "== summary"
 	@cat $(SUITES)
 
+# Other majors need Debian's postgresql-N and postgresql-server-dev-N. Each has a package folder of its own.
+.PHONY: test-pg17
+test-pg17: ## Build for PostgreSQL 17 without warnings and run every test that needs a server
+	@$(MAKE) --no-print-directory PG_CONFIG=/usr/lib/postgresql/17/bin/pg_config PACKAGE=$(TARGET)/pgrx-package-17 lint-ext ext test-e2e
+
+.PHONY: test-pg18
+test-pg18: ## The same for PostgreSQL 18
+	@$(MAKE) --no-print-directory PG_CONFIG=/usr/lib/postgresql/18/bin/pg_config PACKAGE=$(TARGET)/pgrx-package-18 lint-ext ext test-e2e
+
+.PHONY: lint-ext
+lint-ext: pgrx-home
+	$(CARGO) clippy --locked -p hubspot_sync --all-targets $(PG_FEATURES) -- -D warnings
+
 .PHONY: test-core
 test-core: ## Unit and property tests of the rules (no PostgreSQL)
 	@$(SUITE) core $(CARGO) test --locked -p hubspot_sync_core
@@ -131,6 +144,10 @@ model: ## Search the field machine's larger worlds exhaustively (minutes; the sm
 soak: ## Edit both sides under faults for three minutes and check every field (after make ext)
 	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-soak -- --seconds 24
 
+.PHONY: chaos
+chaos: ## Two relays, a database that crashes, every fault: about five minutes, then every field is checked (after make ext)
+	$(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-soak -- --chaos --seconds 35 $(CHAOS_ARGS)
+
 BENCH := $(CARGO) run --locked -p hubspot_sync_tests --bin hubspot-bench --
 
 .PHONY: bench
@@ -139,11 +156,15 @@ bench: ## Run every benchmark; figures into target/bench/capture.json (after mak
 
 .PHONY: bench-capture
 bench-capture: ## What capture costs an application's writes, beside the alternatives (after make ext)
-	$(BENCH) --only rows --only unmapped $(BENCH_ARGS)
+	$(BENCH) --only rows --only unmapped --only bulk --only committers --only wakeup $(BENCH_ARGS)
 
 .PHONY: bench-relay
 bench-relay: ## What the relay does: calls, limit, latency, throughput; into target/bench/relay.json (after make ext)
 	$(CARGO) run --locked --profile measure -p hubspot_sync_tests --bin hubspot-bench -- --only relay $(BENCH_ARGS)
+
+.PHONY: bench-reconcile
+bench-reconcile: ## What comparing both sides costs: records per second, memory; into target/bench/relay.json (after make ext)
+	$(CARGO) run --locked --profile measure -p hubspot_sync_tests --bin hubspot-bench -- --only reconcile $(BENCH_ARGS)
 
 .PHONY: demo
 demo: setup ext ## Play the customer mapping in both directions against the simulator
@@ -158,6 +179,18 @@ install: pgrx-home ## Install the extension into PG_CONFIG's PostgreSQL and the 
 	cd $(PACKAGE) && find . -type f | while read -r file; do \
 	  $(SUDO) install -D -m "$$(case $$file in *.so) echo 755;; *) echo 644;; esac)" "$$file" "$(DESTDIR)/$$file"; done
 	@echo "installed: now CREATE EXTENSION hubspot_sync in your database, and see hubspot-relay --help"
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+.PHONY: freeze
+freeze: ext ## Keep the install script of the present version for upgrade tests and begin the version NEXT
+	@[[ "$(NEXT)" =~ ^[0-9]+\.[0-9]+\.[0-9]+$$ && "$(NEXT)" != "$(VERSION)" ]] || { echo "say NEXT=<new version>, not $(VERSION)" >&2; exit 1; }
+	@test ! -e sql/released/hubspot_sync--$(VERSION).sql || { echo "$(VERSION) is frozen already" >&2; exit 1; }
+	@# Without where in the sources each statement stood: that is nothing of the release's.
+	find $(PACKAGE) -name 'hubspot_sync--$(VERSION).sql' -exec sed -E '/^-- extension\/src\/.*:[0-9]+$$/d' {} \; >sql/released/hubspot_sync--$(VERSION).sql
+	printf -- '-- hubspot_sync %s to %s.\n' $(VERSION) $(NEXT) >sql/upgrade/hubspot_sync--$(VERSION)--$(NEXT).sql
+	sed -i '0,/^version = "$(VERSION)"/s//version = "$(NEXT)"/' Cargo.toml
+	$(CARGO) update --workspace --offline
 
 .PHONY: deb
 deb: ext ## Build the Debian packages of extension and relay into target/debian

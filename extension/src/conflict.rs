@@ -190,20 +190,27 @@ RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_p
 AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 "#)]
 fn retry_failed(id: Option<i64>) -> i64 {
-    absorb_all();
-    let failures = spi::rows(
-        r#"WITH f AS (UPDATE hubspot.failed_syncs SET status = 'retried', ended_at = clock_timestamp()
-             WHERE status = 'open' AND (($1::json->>'id') IS NULL OR id = ($1::json->>'id')::bigint)
-             RETURNING link_id, field_id, direction, hubspot_property)
-           SELECT json_agg(row_to_json(f))::text FROM f"#,
-        &json!({"id": id}),
-    );
-    if let (Some(id), true) = (id, failures.is_empty()) {
+    let retried = retry(id.map(|id| vec![id]).as_deref());
+    if let (Some(id), 0) = (id, retried) {
         unknown(
             format!("there is no open failure {id}"),
             "SELECT id FROM hubspot.failed_syncs WHERE status = 'open'",
         );
     }
+    retried
+}
+
+/// Tries open failures again, these or all; gives how many were open.
+pub fn retry(ids: Option<&[i64]>) -> i64 {
+    absorb_all();
+    let failures = spi::rows(
+        r#"WITH f AS (UPDATE hubspot.failed_syncs SET status = 'retried', ended_at = clock_timestamp()
+             WHERE status = 'open' AND (($1::json->>'ids') IS NULL
+               OR id IN (SELECT e::bigint FROM json_array_elements_text(CASE json_typeof($1::json->'ids') WHEN 'array' THEN $1::json->'ids' ELSE '[]' END) e))
+             RETURNING link_id, field_id, direction, hubspot_property)
+           SELECT json_agg(row_to_json(f))::text FROM f"#,
+        &json!({"ids": ids}),
+    );
     let ids: Vec<i64> = failures.iter().filter_map(|f| f["link_id"].as_i64()).collect();
     let mut book = Book::open(Catalog::load(), &ids, now_us());
     let (clock, now) = (book.catalog.clock, book.now);

@@ -47,7 +47,13 @@ pgrx::extension_sql_file!(
     name = "records",
     requires = ["capture"]
 );
-pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["records"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/32_claims.sql",
+    name = "claims",
+    requires = ["records"]
+);
+pgrx::extension_sql_file!("../../sql/schema/33_shed.sql", name = "shed", requires = ["claims"]);
+pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["shed"]);
 pgrx::extension_sql_file!("../../sql/schema/46_quota.sql", name = "quota", requires = ["log"]);
 pgrx::extension_sql_file!(
     "../../sql/schema/50_binding.sql",

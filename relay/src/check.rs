@@ -68,8 +68,13 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, RelayError> {
     let portal_id = check_token(config, &client, &mut findings).await;
     match db.hello(&relay_id(), config.hubspot.portal_id.or(portal_id)).await {
         Ok(hello) => {
-            let version = hello.schema_version.unwrap_or_else(|| "of unknown version".to_owned());
-            findings.push(good("database", format!("reachable, extension {version}")));
+            findings.push(match crate::schema::refusal(hello.schema_version.as_deref()) {
+                Some(reason) => fault("database", reason),
+                None => good(
+                    "database",
+                    format!("reachable, extension {}", hello.schema_version.unwrap_or_default()),
+                ),
+            });
             findings.push(match (hello.armed, hello.paused) {
                 (true, false) => good("arming", "armed for this portal"),
                 (true, true) => good("arming", "armed, but paused; hubspot.resume() goes on"),

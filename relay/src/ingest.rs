@@ -22,7 +22,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 pub(crate) async fn run(db: Db, status: Status, metrics: Metrics, wake: Arc<Notify>, stop: CancellationToken) {
     let mut wait = POLL;
     while !stop.is_cancelled() {
-        wait = if status.snapshot().database_up {
+        wait = if status.snapshot().may_work() {
             match drain(&db, &metrics, &stop).await {
                 Ok(()) => POLL,
                 Err(()) => (wait * 2).min(LONGEST_WAIT),

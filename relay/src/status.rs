@@ -9,6 +9,8 @@ use crate::metrics::Metrics;
 pub struct Snapshot {
     /// The last heartbeat reached the database.
     pub database_up: bool,
+    /// The extension's schema is of a version this relay works with.
+    pub schema_known: bool,
     /// The database is armed for this portal.
     pub armed: bool,
     /// An operator paused it.
@@ -24,6 +26,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether functions of the extension may be called that change anything but storing events.
+    pub fn may_work(&self) -> bool {
+        self.database_up && self.schema_known
+    }
+
     /// Whether records may be claimed.
     pub fn may_claim(&self) -> bool {
         self.database_up && self.armed && !self.paused && self.portal_checked

@@ -28,7 +28,7 @@ use crate::portal::{self, PortalId};
 use crate::secrets::Watch;
 use crate::status::Status;
 use crate::telemetry::event;
-use crate::{admin, alerts, definitions, deliver, ingest, lend, reconcile, systemd, web};
+use crate::{admin, alerts, definitions, deliver, ingest, lend, reconcile, refused, systemd, web};
 
 /// Time between two heartbeats; the contract's.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -195,6 +195,16 @@ impl Relay {
         let gate = Gate::new(self.client.clone(), self.config.retry.clone(), status.clone());
         let secrets = Arc::new(web::webhook::Secrets::new(&self.config.webhook));
         let watch = Watch::new(&self.config, self.client.clone(), gate.clone(), Arc::clone(&secrets));
+        parts.spawn(
+            "refusals",
+            refused::run(
+                self.db.clone(),
+                self.client.clone(),
+                status.clone(),
+                self.config.cache.ttl,
+                stop.clone(),
+            ),
+        );
         parts.spawn("secrets", watch.run(stop.clone()));
         let intake = web::webhook::Intake::new(
             &self.config.webhook,
@@ -432,15 +442,13 @@ impl Pulse {
     }
 
     fn heard(&self, hello: Hello, portal_id: Option<i64>, before: &crate::status::Snapshot) {
-        let too_new = hello.schema_version.as_deref().is_some_and(is_newer_than_this);
-        let armed = hello.armed && portal_id.is_some() && !too_new;
-        let reason = if too_new {
-            Some("the extension is newer than this relay: upgrade the relay".to_owned())
-        } else {
-            hello.reason
-        };
+        let refusal = crate::schema::refusal(hello.schema_version.as_deref());
+        let schema_known = refusal.is_none();
+        let armed = hello.armed && portal_id.is_some() && schema_known;
+        let reason = refusal.or(hello.reason);
         self.status.update(|status| {
             status.database_up = true;
+            status.schema_known = schema_known;
             status.armed = armed;
             status.paused = hello.paused;
             status.reason.clone_from(&reason);
@@ -478,22 +486,13 @@ impl Pulse {
     }
 }
 
-/// Whether the schema's major or minor version is above this relay's.
-fn is_newer_than_this(schema_version: &str) -> bool {
-    let parse = |version: &str| {
-        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
-    };
-    parse(schema_version) > parse(env!("CARGO_PKG_VERSION"))
-}
-
 async fn maintain(db: Db, status: Status, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(MAINTAIN) => {}
         }
-        if !status.snapshot().database_up {
+        if !status.snapshot().may_work() {
             continue;
         }
         match db.maintain().await {
@@ -529,10 +528,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_a_newer_schema_only() {
-        assert!(!is_newer_than_this(env!("CARGO_PKG_VERSION")));
-        assert!(!is_newer_than_this("0.0.9"));
-        assert!(is_newer_than_this("99.0.0"));
+    fn no_two_starts_share_an_id() {
         assert_ne!(relay_id(), relay_id());
     }
 }

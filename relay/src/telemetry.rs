@@ -45,6 +45,8 @@ pub mod event {
     pub const TOKEN_UNRENEWED: &str = "token_unrenewed";
     /// HubSpot replaced the refresh token and it could not be written to a file.
     pub const REFRESH_TOKEN_NOT_KEPT: &str = "refresh_token_not_kept";
+    /// HubSpot has a property or option now for want of which it refused values.
+    pub const REFUSED_RELEASED: &str = "refused_released";
     /// Files with secrets were read again.
     pub const SECRETS_RELOADED: &str = "secrets_reloaded";
     /// The token file cannot be read.

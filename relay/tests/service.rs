@@ -137,6 +137,8 @@ fn the_settings_example_is_valid_and_explains_every_key() {
         "hubspot.access_token_file",
         "hubspot.client_id",
         "hubspot.client_secret",
+        "hubspot.client_secret_file",
+        "hubspot.refresh_token_file",
         "hubspot.refresh_token",
         "hubspot.app_id",
         "hubspot.portal_id",

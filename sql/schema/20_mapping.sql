@@ -55,7 +55,7 @@ COMMENT ON COLUMN hubspot.object_mapping.on_local_delete IS 'What becomes of the
 COMMENT ON COLUMN hubspot.object_mapping.on_hubspot_delete IS 'What becomes of the row when its HubSpot record is deleted. keep: it stays, and nothing of it is sent. delete: it is deleted, unless it holds an edit that was not delivered and the field''s strategy says that this counts more. recreate: HubSpot gets a new record of it.';
 COMMENT ON COLUMN hubspot.object_mapping.mapping IS 'The mapping document as it was imported; hubspot.export_mapping returns it.';
 COMMENT ON COLUMN hubspot.object_mapping.disabled_reason IS 'Why the extension itself disabled the mapping (its table or a key column was dropped), with the mend. Null: nothing of the kind. Set by: the event triggers; hubspot.enable clears it.';
-COMMENT ON COLUMN hubspot.object_mapping.column_numbers IS 'Attribute number of each column the mapping names: by it a renamed column is told from a dropped one. Names come first: after a restore the numbers are looked up again. Private.';
+COMMENT ON COLUMN hubspot.object_mapping.column_numbers IS 'Attribute number of each column the mapping names: by it a renamed column is told from a dropped one. The empty name holds the oid of the table they are of: after a restore they are looked up again. Private.';
 COMMENT ON COLUMN hubspot.object_mapping.look_from IS 'All rows are to be compared with what is recorded, by hubspot.relay_maintain, from after this key on (a JSON array of texts; empty: from the first). Null: nothing to do. Private.';
 
 CREATE TABLE hubspot.field_mapping (

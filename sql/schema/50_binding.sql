@@ -1,5 +1,17 @@
 -- Which portal this database belongs to, and pausing.
 
+CREATE FUNCTION hubspot.timeline() RETURNS int
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  -- A promotion starts the new timeline at once; the control file learns of it with the next checkpoint, minutes later.
+  IF pg_is_in_recovery() THEN
+    RETURN (SELECT timeline_id FROM pg_control_checkpoint());
+  END IF;
+  RETURN ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int;
+END
+$$;
+COMMENT ON FUNCTION hubspot.timeline() IS 'The timeline this server writes; on a standby that of its last restart point. Private.';
+
 CREATE FUNCTION hubspot.armed_reason(portal_id bigint) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE
@@ -7,7 +19,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WHEN b.system_identifier <> (SELECT system_identifier FROM pg_control_system())
       OR b.database_name <> current_database()
       THEN 'this database is a copy of the one that was armed: call hubspot.arm(portal_id) if it may write to the portal'
-    WHEN NOT b.failover AND b.timeline_id <> (SELECT timeline_id FROM pg_control_checkpoint())
+    WHEN NOT b.failover AND b.timeline_id <> hubspot.timeline()
       THEN 'this server was promoted from a copy: call hubspot.arm(portal_id, failover => true) if it may write to the portal'
     WHEN armed_reason.portal_id IS NOT NULL AND armed_reason.portal_id <> b.portal_id
       THEN 'armed for another portal than the relay''s'
@@ -19,19 +31,32 @@ COMMENT ON FUNCTION hubspot.armed_reason(bigint) IS
 
 CREATE FUNCTION hubspot.arm(portal_id bigint, failover boolean DEFAULT false) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  -- What is recorded was delivered to another portal, or by another database that went on since: nobody has told this one.
+  copied boolean := hubspot.armed_reason(arm.portal_id) IS NOT NULL AND EXISTS (SELECT 1 FROM hubspot.link);
+  compared bigint := 0;
 BEGIN
   IF arm.portal_id IS NULL OR arm.portal_id <= 0 THEN
     RAISE EXCEPTION 'portal_id is not a HubSpot portal id' USING ERRCODE = '22023', HINT = 'pass the account''s numeric id, as HubSpot shows it';
   END IF;
   UPDATE hubspot.binding b SET portal_id = arm.portal_id, failover = arm.failover, armed_at = now(), armed_by = session_user,
     system_identifier = (SELECT s.system_identifier FROM pg_control_system() s), database_name = current_database(),
-    timeline_id = (SELECT c.timeline_id FROM pg_control_checkpoint() c);
+    timeline_id = hubspot.timeline();
+  IF copied THEN
+    -- In a restored dump columns have other numbers.
+    PERFORM hubspot.follow_table(m.source_table) FROM hubspot.object_mapping m ORDER BY m.id;
+    INSERT INTO hubspot.reconciliation_runs (entity_type, kind, dry_run, requested_by)
+    SELECT m.entity_type, 'full', false, session_user FROM hubspot.object_mapping m WHERE m.enabled ORDER BY m.id
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS compared = ROW_COUNT;
+  END IF;
   PERFORM pg_notify('hubspot_outbox', '');
-  RETURN format('armed for portal %s', arm.portal_id);
+  RETURN format('armed for portal %s', arm.portal_id)
+    || CASE WHEN compared > 0 THEN format('; %s entity types are compared with HubSpot, because this database is a copy', compared) ELSE '' END;
 END
 $$;
 COMMENT ON FUNCTION hubspot.arm(bigint, boolean) IS
-'Binds this database to one HubSpot portal and lets the relay work. A copy of the database (other system identifier, name or timeline) is disarmed by itself until armed again. failover: a promoted standby stays armed. Raises: 22023.';
+'Binds this database to one HubSpot portal and lets the relay work. A copy of the database (other system identifier, name or timeline) is disarmed by itself until armed again; arming one queues a full reconciliation of every enabled mapping, for what happened since it was taken. failover: a promoted standby stays armed. Raises: 22023.';
 
 CREATE FUNCTION hubspot.pause() RETURNS text
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

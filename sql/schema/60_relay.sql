@@ -64,7 +64,7 @@ BEGIN
   PERFORM hubspot.relay_look_again();
   WITH expired AS (
     UPDATE hubspot.queue SET claimed_by = NULL, lease_expires_at = NULL, due_at = clock_timestamp()
-    WHERE link_id IN (SELECT link_id FROM hubspot.queue WHERE lease_expires_at < clock_timestamp() FOR UPDATE SKIP LOCKED) RETURNING 1)
+    WHERE link_id IN (SELECT link_id FROM hubspot.queue WHERE claimed_by IS NOT NULL AND lease_expires_at < (SELECT clock_timestamp())) RETURNING 1)
   SELECT count(*) INTO rescued FROM expired;
   -- An edit whose end is not known yet is never purged.
   DELETE FROM hubspot.sync_log WHERE id IN (SELECT id FROM hubspot.sync_log

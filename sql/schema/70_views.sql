@@ -46,8 +46,11 @@ SELECT NULL, m.entity_type, l.entity_key,
   ARRAY(SELECT f.field FROM hubspot.sync_state s JOIN hubspot.field_mapping f ON f.id = s.field_id
         WHERE s.link_id = l.id AND (s.flying OR (s.dirty AND NOT s.held AND NOT s.parked)) ORDER BY f.id),
   q.waiting_since, q.due_at, q.attempts, q.claimed_by, q.lease_expires_at, NULL
-FROM hubspot.queue q JOIN hubspot.link l ON l.id = q.link_id JOIN hubspot.object_mapping m ON m.id = l.mapping_id;
-COMMENT ON VIEW hubspot.outbox IS 'Everything that committed and is not delivered yet: captured row changes that no relay took over, then records that wait, are claimed or are being retried.';
+FROM hubspot.queue q JOIN hubspot.link l ON l.id = q.link_id JOIN hubspot.object_mapping m ON m.id = l.mapping_id
+UNION ALL
+SELECT NULL, m.entity_type, s.entity_key, 'shed', NULL, NULL, s.since, NULL, 0, NULL, NULL, NULL
+FROM hubspot.capture_shed s JOIN hubspot.object_mapping m ON m.id = s.mapping_id;
+COMMENT ON VIEW hubspot.outbox IS 'Everything that committed and is not delivered yet: captured row changes that no relay took over, then records that wait, are claimed or are being retried, then (state shed) records whose changes were past hubspot.set_capture_limit.';
 COMMENT ON COLUMN hubspot.outbox.id IS 'Position among the captured changes: rises with the changes of one row, is unique only in practice, and 0 after a restore. Null: a record in the queue.';
 COMMENT ON COLUMN hubspot.outbox.op IS 'I insert, U update, D delete, K key change, T truncate, F first sync. Null: a record in the queue.';
 

@@ -30,6 +30,10 @@ SELECT NULL, NULL, 'event trigger missing',
   format('event trigger %s is missing or switched off: mappings do not follow ALTER TABLE; call hubspot.enable after each, or ALTER EVENT TRIGGER %1$s ENABLE', n.name)
 FROM (VALUES ('hubspot_ddl_end'), ('hubspot_ddl_drop'), ('hubspot_ddl_rewrite')) AS n (name)
 WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_event_trigger e WHERE e.evtname = n.name::name AND e.evtenabled IN ('O', 'A'))
-  AND EXISTS (SELECT 1 FROM hubspot.object_mapping);
-COMMENT ON VIEW hubspot.mapping_problems IS 'What keeps mappings from capturing all changes: mappings and fields the extension disabled, columns, tables or triggers that are missing or off. hubspot.status() shows the same as warnings. Empty: nothing.';
+  AND EXISTS (SELECT 1 FROM hubspot.object_mapping)
+UNION ALL
+SELECT NULL, NULL, 'changes shed',
+  'what waits for a relay is past the limit: of records that change, the latest values will be sent, without the changes in between; let a relay run, or call hubspot.set_capture_limit'
+WHERE EXISTS (SELECT 1 FROM hubspot.capture_shed);
+COMMENT ON VIEW hubspot.mapping_problems IS 'What keeps mappings from capturing all changes: mappings and fields the extension disabled, columns, tables or triggers that are missing or off, a limit that was passed. hubspot.status() shows the same as warnings. Empty: nothing.';
 COMMENT ON COLUMN hubspot.mapping_problems.detail IS 'What was seen, and the mend.';

@@ -60,7 +60,8 @@ RETURNS TABLE (mapping_id int, entity_key text, due_at timestamptz, "position" b
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   -- Captured changes that no relay took over. marker: only those of that application name, and not the queue.
   WITH caught AS (
-    SELECT c.id, c.mapping_id, c.entity_key, coalesce(c.old_key, c.entity_key) AS known_key, c.op, c.changes, c.captured_at
+    -- In the order of the changes of each row: by block, and by position within it.
+    SELECT row_number() OVER (ORDER BY (c.ctid::text::point)[0], c.position) AS id, c.mapping_id, c.entity_key, coalesce(c.old_key, c.entity_key) AS known_key, c.op, c.changes, c.captured_at
     FROM hubspot.capture c
     WHERE c.op <> 'T' AND (only_mapping IS NULL OR c.mapping_id = only_mapping) AND (marker IS NULL OR c.application_name = marker)),
   newest AS (SELECT DISTINCT ON (c.mapping_id, c.entity_key) c.mapping_id, c.entity_key, c.known_key, c.op FROM caught c ORDER BY 1, 2, c.id DESC),
@@ -184,7 +185,7 @@ CREATE FUNCTION hubspot.estimate_captured(marker text)
 RETURNS TABLE (entity_type text, rows_captured bigint, records_to_send bigint, fields text[], calls bigint, minutes numeric, expected_refusals bigint, refusals text[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT m.entity_type, c.n, coalesce(b.records, 0), c.fields, coalesce(b.calls, 0), round(coalesce(b.calls, 0) / hubspot.calls_per_minute(), 2), coalesce(b.refused, 0), coalesce(b.refusals, '{}')
-  FROM (SELECT x.mapping_id, count(DISTINCT x.id) AS n, array_agg(DISTINCT k ORDER BY k) FILTER (WHERE k IS NOT NULL) AS fields
+  FROM (SELECT x.mapping_id, count(DISTINCT x.ctid) AS n, array_agg(DISTINCT k ORDER BY k) FILTER (WHERE k IS NOT NULL) AS fields
         FROM hubspot.capture x LEFT JOIN LATERAL json_object_keys(x.changes) k ON true WHERE x.application_name = marker GROUP BY 1) c
   JOIN hubspot.object_mapping m ON m.id = c.mapping_id
   LEFT JOIN LATERAL (SELECT sum(p.records) FILTER (WHERE p.step = 2)::bigint AS records, count(*) FILTER (WHERE p.step < 3) AS calls, sum(p.refused)::bigint AS refused,

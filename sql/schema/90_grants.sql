@@ -32,7 +32,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM hubspot.grant_viewer(role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.import_mapping(text, regclass, text, jsonb, jsonb), hubspot.enable(text), hubspot.disable(text), '
-    'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.resolve_conflict(bigint, text, text), '
+    'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.set_capture_limit(int), hubspot.resolve_conflict(bigint, text, text), '
     'hubspot.resolve_conflicts(text, text, text, timestamptz, int), hubspot.undo_resolution(bigint), hubspot.retry_failed(bigint), hubspot.forget(text, text), '
     'hubspot.register_transform(text, regprocedure, regprocedure), hubspot.reconcile(text, boolean), hubspot.cancel_reconciliation(bigint), hubspot.backfill(text, text), '
     'hubspot.pause_reconciliation(bigint), hubspot.resume_reconciliation(bigint) TO %I', role);
@@ -58,6 +58,8 @@ COMMENT ON FUNCTION hubspot.relay_claim(text, integer, integer, integer) IS 'Pri
 COMMENT ON FUNCTION hubspot.relay_decide(text, jsonb) IS 'Private: decides what to send after HubSpot was read, and records it as in flight.';
 COMMENT ON FUNCTION hubspot.relay_complete(text, jsonb) IS 'Private: takes HubSpot''s answers to writes.';
 COMMENT ON FUNCTION hubspot.relay_release(text) IS 'Private: gives back claims whose write was not started, and reconciliation runs.';
+COMMENT ON FUNCTION hubspot.relay_refusals() IS 'Private: values that HubSpot refused and still waits for, in its own form, for the relay to look whether the property or option is there now.';
+COMMENT ON FUNCTION hubspot.relay_retry(jsonb) IS 'Private: tries these failed syncs again; gives how many of them were still open.';
 COMMENT ON FUNCTION hubspot.relay_receive(jsonb) IS 'Private: stores webhook events, each once.';
 COMMENT ON FUNCTION hubspot.relay_apply(integer) IS 'Private: applies stored webhook events.';
 COMMENT ON FUNCTION hubspot.relay_awake() IS 'Private: takes the session lock that tells committers that no notification is needed.';
@@ -76,7 +78,7 @@ DECLARE
   f regprocedure;
 BEGIN
   FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hubspot'::regnamespace AND p.proname IN ('relay_claim', 'relay_decide',
-      'relay_complete', 'relay_apply', 'relay_reconcile', 'relay_write_ids', 'relay_look_again', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed', 'forget') LOOP
+      'relay_complete', 'relay_apply', 'relay_reconcile', 'relay_write_ids', 'relay_look_again', 'relay_refusals', 'relay_retry', 'import_mapping', 'enable', 'resolve_conflict', 'undo_resolution', 'retry_failed', 'forget') LOOP
     EXECUTE format('ALTER FUNCTION %s SET extra_float_digits = 1', f);
   END LOOP;
 END
@@ -90,7 +92,7 @@ DO $$
 DECLARE
   t text;
 BEGIN
-  FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
+  FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'capture_shed', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
     'failed_syncs', 'webhook_events', 'forgotten', 'forgotten_id_seq', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'property_definition', 'page_log', 'page_log_id_seq', 'object_mapping_id_seq',
     'field_mapping_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
     'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq'] LOOP

@@ -334,9 +334,9 @@ async fn the_guide_is_followed_in_a_clean_root_and_the_packages_upgrade_and_go()
     assert_eq!(root.run("cat /etc/hubspot-relay/relay.toml")?, before);
     assert_eq!(root.run("dpkg-query -W -f '${Version}' hubspot-relay")?, "0.1.0-2");
     root.run("pg_ctlcluster 15 main restart")?;
-    root.psql("ALTER EXTENSION hubspot_sync UPDATE; UPDATE customers SET company_name = 'Acme 2' WHERE id = 42")?;
+    root.psql("ALTER EXTENSION hubspot_sync UPDATE; UPDATE customers SET name = 'Acme 2' WHERE id = 42")?;
     let service = Service::start(&root)?;
-    root.until("(SELECT hubspot_value FROM hubspot.field_state WHERE field = 'company_name') = 'Acme 2'")?;
+    root.until("(SELECT hubspot_value FROM hubspot.field_state WHERE field = 'name') = 'Acme 2'")?;
     assert_eq!(service.stop()?, Some(0));
 
     // Purge: nothing of it is left but what the administrator made.

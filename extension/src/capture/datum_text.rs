@@ -18,6 +18,7 @@ use std::io::Write;
 use pgrx::pg_sys;
 use pgrx::varlena::{vardata_any, varsize_any_exhdr};
 
+use super::number_text::{push_int, push_numeric};
 use super::tuple::{Layout, Stored};
 
 /// Days from 1970-01-01 to PostgreSQL's epoch, 2000-01-01.
@@ -114,10 +115,10 @@ impl TextForm {
         unsafe {
             match self {
                 Self::Bool => out.extend_from_slice(if value.fixed::<1>()[0] != 0 { b"true" } else { b"false" }),
-                Self::Int2 => push_display(out, i16::from_ne_bytes(value.fixed())),
-                Self::Int4 => push_display(out, i32::from_ne_bytes(value.fixed())),
-                Self::Int8 => push_display(out, i64::from_ne_bytes(value.fixed())),
-                Self::Oid => push_display(out, u32::from_ne_bytes(value.fixed())),
+                Self::Int2 => push_int(out, i16::from_ne_bytes(value.fixed()).into()),
+                Self::Int4 => push_int(out, i32::from_ne_bytes(value.fixed()).into()),
+                Self::Int8 => push_int(out, i64::from_ne_bytes(value.fixed())),
+                Self::Oid => push_int(out, u32::from_ne_bytes(value.fixed()).into()),
                 Self::Float4 => {
                     let float = f32::from_ne_bytes(value.fixed());
                     push_float(out, f64::from(float), float);
@@ -126,13 +127,17 @@ impl TextForm {
                     let float = f64::from_ne_bytes(value.fixed());
                     push_float(out, float, float);
                 }
+                Self::Numeric if push_numeric(out, value) => {}
                 Self::Numeric => {
                     let text = pgrx::direct_function_call_as_datum(pg_sys::numeric_out, &[Some(value.datum(layout))]);
                     if let Some(text) = text {
                         out.extend_from_slice(CStr::from_ptr(text.cast_mut_ptr()).to_bytes());
                     }
                 }
-                Self::Text => push_varlena(out, value.datum(layout)),
+                Self::Text => match value.plain_varlena() {
+                    Some(text) => out.extend_from_slice(text),
+                    None => push_varlena(out, value.datum(layout)),
+                },
                 Self::Padded => {
                     // The padding of a char(n) is no part of its value.
                     let begin = out.len();

@@ -9,7 +9,7 @@ use core::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
-use super::insert::{self, WIDTH};
+use super::insert;
 
 mod raw {
     use core::ffi::{c_char, c_int};
@@ -29,12 +29,10 @@ mod raw {
         pub(super) fn GetHeapamTableAmRoutine() -> *const pg_sys::TableAmRoutine;
         /// `access/xlog.h`
         pub(super) fn GetXLogInsertRecPtr() -> pg_sys::XLogRecPtr;
-        /// `access/htup_details.h`
-        pub(super) fn heap_form_tuple(
-            descriptor: pg_sys::TupleDesc,
-            values: *mut pg_sys::Datum,
-            nulls: *mut bool,
-        ) -> pg_sys::HeapTuple;
+        /// `utils/timestamp.h`
+        pub(super) fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
+        /// `miscadmin.h`
+        pub(super) fn GetOuterUserId() -> pg_sys::Oid;
         /// `access/heapam.h`
         pub(super) fn heap_insert(
             relation: pg_sys::Relation,
@@ -48,25 +46,33 @@ mod raw {
     }
 }
 
-/// Inserts a row into the table's last block, or into a new one behind it (see `insert`); its first column becomes the
-/// write-ahead log's insert position. False, and nothing done, when a heap insert is not all that the table needs.
+/// What is put into a captured row at the last moment.
+pub(super) struct Moment {
+    /// The write-ahead log's insert position.
+    pub(super) position: u64,
+    pub(super) at: pg_sys::TimestampTz,
+    /// Who runs the statement, whatever function it is in.
+    pub(super) user: pg_sys::Oid,
+}
+
+/// Inserts the tuple that `make` gives into the table's last block, or into a new one behind it (see `insert`). False, and
+/// nothing done, when a heap insert is not all that the table needs.
 ///
 /// # Safety
-/// Only inside a transaction that may write; `relid` must be a table of [`WIDTH`] columns that the values fit, the first a
-/// bigint. The current memory context must be a short one.
-pub(super) unsafe fn append_at_end(
-    relid: pg_sys::Oid,
-    values: &mut [pg_sys::Datum; WIDTH],
-    nulls: &mut [bool; WIDTH],
-) -> bool {
+/// Only inside a transaction that may write; the tuple must be one of the table. `make` runs where an error of PostgreSQL
+/// does not unwind: nothing that it leaves behind may have a destructor. The current memory context must be a short one.
+pub(super) unsafe fn append_at_end(relid: pg_sys::Oid, make: impl FnOnce(&Moment) -> pg_sys::HeapTupleData) -> bool {
     // SAFETY: the caller's promise; the closure holds nothing that has to be dropped.
     unsafe {
         pg_guard_ffi_boundary(|| {
             let relation = raw::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
             let plain = (*relation).rd_tableam == raw::GetHeapamTableAmRoutine() && insert::is_plain(relation);
             if plain {
-                values[0] = pg_sys::Datum::from(raw::GetXLogInsertRecPtr());
-                let tuple = raw::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+                let mut tuple = make(&Moment {
+                    position: raw::GetXLogInsertRecPtr(),
+                    at: raw::GetCurrentTimestamp(),
+                    user: raw::GetOuterUserId(),
+                });
                 // Without a remembered block and without the free space map, the last block is tried and then a new one
                 // made.
                 let storage = (*relation).rd_smgr;
@@ -75,7 +81,7 @@ pub(super) unsafe fn append_at_end(
                 }
                 raw::heap_insert(
                     relation,
-                    tuple,
+                    &mut tuple,
                     raw::GetCurrentCommandId(true),
                     pg_sys::TABLE_INSERT_SKIP_FSM as core::ffi::c_int,
                     core::ptr::null_mut(),

@@ -22,14 +22,15 @@ use core::cell::Cell;
 use core::ffi::CStr;
 
 use pgrx::pg_sys;
-use pgrx::varlena::set_varsize_4b;
 
+use super::capture_tuple::{CaptureTuple, Stamp};
+use super::ffi::Moment;
 use super::{catalog, ffi};
 
 /// Number of columns of `hubspot.capture`.
 pub(super) const WIDTH: usize = 9;
 
-/// Columns of `hubspot.capture` in the order of [`Row::datums`], fixed sizes first so that nothing is padded.
+/// Columns of `hubspot.capture` in their order, fixed sizes first so that nothing is padded; [`CaptureTuple`] knows it too.
 const COLUMNS: [&CStr; WIDTH] = [
     c"position",
     c"captured_at",
@@ -71,6 +72,8 @@ thread_local! {
     static NOTED: Cell<bool> = const { Cell::new(false) };
     /// `hubspot.capture`, once it was found to be as expected; `InvalidOid`: to be looked up.
     static TABLE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    /// Used again from row to row. Without a destructor: nothing runs when the backend exits.
+    static TUPLE: Cell<Option<core::mem::ManuallyDrop<Box<CaptureTuple>>>> = const { Cell::new(None) };
 }
 
 /// Relation cache invalidation: only marks.
@@ -85,10 +88,28 @@ pub(super) fn invalidate(relid: pg_sys::Oid) {
 /// # Safety
 /// Only inside a transaction that may write; memory is left to the current memory context, which must be a short one.
 pub(super) unsafe fn append(row: &Row) {
-    // SAFETY: the caller's promise.
+    // A call inside a call (a function of an index somebody made) finds the buffer taken and makes its own.
+    let mut tuple = TUPLE
+        .take()
+        .map_or_else(Box::default, core::mem::ManuallyDrop::into_inner);
+    // SAFETY: `application_name` is NULL or NUL-terminated; the rest is the caller's promise. The closure leaves nothing
+    // behind; the buffer stays where it is until the insert is done.
     unsafe {
-        let (mut datums, mut nulls) = row.datums();
-        append_datums(&mut datums, &mut nulls);
+        let name = pg_sys::application_name;
+        let name = if name.is_null() { c"" } else { CStr::from_ptr(name) };
+        tuple.lay_out(row, name.to_bytes());
+        insert(|moment| {
+            tuple.stamp(&Stamp {
+                position: moment.position,
+                captured_at: moment.at,
+                mapping_id: row.mapping_id,
+                db_user: moment.user.to_u32(),
+                op: row.op as u8,
+            })
+        });
+    }
+    if !tuple.is_large() {
+        TUPLE.set(Some(core::mem::ManuallyDrop::new(tuple)));
     }
 }
 
@@ -97,21 +118,48 @@ pub(super) unsafe fn append(row: &Row) {
 /// # Safety
 /// As for [`append`]; the values must be of the columns' types.
 pub(super) unsafe fn append_datums(values: &mut [pg_sys::Datum; WIDTH], nulls: &mut [bool; WIDTH]) {
-    // SAFETY: the usual sequence of opening, inserting and closing; the lock is kept until the transaction ends. An
-    // error ends the (sub)transaction, which cleans up what was left open.
+    // SAFETY: the caller's promise; the tuple is in the current memory context.
     unsafe {
         let Some(relid) = table() else {
-            if !NOTED.replace(true) {
-                pgrx::log!("hubspot_sync: hubspot.capture is missing or not as expected: nothing is captured");
-            }
-            return;
+            return missing();
         };
-        if !ffi::append_at_end(relid, values, nulls) {
-            let relation = pg_sys::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
-            let tuple = pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
-            insert_with_executor(relation, tuple);
-            pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        values[0] = pg_sys::Datum::from(pg_sys::GetXLogInsertRecPtr());
+        let relation = pg_sys::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        let tuple = pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        insert(|_| *tuple);
+    }
+}
+
+/// Inserts the tuple that `make` gives; the lock on the table is kept until the transaction ends.
+///
+/// # Safety
+/// As for [`append`] and [`ffi::append_at_end`].
+unsafe fn insert(mut make: impl FnMut(&Moment) -> pg_sys::HeapTupleData) {
+    // SAFETY: the caller's promise. An error ends the (sub)transaction, which cleans up what was left open.
+    unsafe {
+        let Some(relid) = table() else {
+            return missing();
+        };
+        if ffi::append_at_end(relid, &mut make) {
+            return;
         }
+        let mut tuple = make(&Moment {
+            position: pg_sys::GetXLogInsertRecPtr(),
+            at: pg_sys::GetCurrentTimestamp(),
+            user: pg_sys::GetOuterUserId(),
+        });
+        let relation = pg_sys::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        insert_with_executor(relation, &mut tuple);
+        pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+    }
+}
+
+/// Tells the server's log, once per session, that nothing can be captured.
+#[cold]
+fn missing() {
+    if !NOTED.replace(true) {
+        pgrx::log!("hubspot_sync: hubspot.capture is missing or not as expected: nothing is captured");
     }
 }
 
@@ -140,78 +188,6 @@ unsafe fn insert_with_executor(relation: pg_sys::Relation, tuple: pg_sys::HeapTu
         pg_sys::ExecCloseIndices(result);
         pg_sys::ExecDropSingleTupleTableSlot(slot);
         pg_sys::FreeExecutorState(estate);
-    }
-}
-
-impl Row<'_> {
-    /// The row's columns, in the order of [`COLUMNS`]; without the position.
-    ///
-    /// # Safety
-    /// Only inside a transaction; texts are allocated in the current memory context.
-    unsafe fn datums(&self) -> ([pg_sys::Datum; WIDTH], [bool; WIDTH]) {
-        // SAFETY: `application_name` is NULL or NUL-terminated; the rest reads backend-local state.
-        let (captured_at, user, application) = unsafe {
-            let name = pg_sys::application_name;
-            let name = if name.is_null() { c"" } else { CStr::from_ptr(name) };
-            (
-                pg_sys::GetCurrentTimestamp(),
-                pg_sys::GetOuterUserId(),
-                Some(name.to_bytes()).filter(|name| !name.is_empty()),
-            )
-        };
-        // SAFETY: the current context outlives the insert.
-        let optional = unsafe { texts([self.entity_key, self.old_key, self.changes, application]) };
-        let zero = pg_sys::Datum::from(0);
-        let [entity_key, old_key, changes, application] = optional.map(|text| text.unwrap_or(zero));
-        let [no_key, no_old_key, no_changes, no_application] = optional.map(|text| text.is_none());
-        (
-            [
-                zero,
-                pg_sys::Datum::from(captured_at),
-                pg_sys::Datum::from(self.mapping_id),
-                pg_sys::Datum::from(user),
-                pg_sys::Datum::from(self.op as u8),
-                entity_key,
-                old_key,
-                changes,
-                application,
-            ],
-            [
-                false,
-                false,
-                false,
-                false,
-                false,
-                no_key,
-                no_old_key,
-                no_changes,
-                no_application,
-            ],
-        )
-    }
-}
-
-/// Makes text datums, all in one piece of memory.
-///
-/// # Safety
-/// The current memory context must outlive their use.
-unsafe fn texts<const N: usize>(texts: [Option<&[u8]>; N]) -> [Option<pg_sys::Datum>; N] {
-    const HEADER: usize = size_of::<i32>();
-    let sizes = texts.map(|text| text.map_or(0, |text| (HEADER + text.len()).next_multiple_of(8)));
-    // SAFETY: every text gets its own aligned stretch, as long as its size says. A total beyond what one allocation may
-    // hold is refused by PostgreSQL, like any value of that size.
-    unsafe {
-        let mut at = pg_sys::palloc(sizes.iter().sum::<usize>().max(1)).cast::<u8>();
-        let mut next = sizes.into_iter();
-        texts.map(|text| {
-            let start = at;
-            at = at.add(next.next().unwrap_or(0));
-            text.map(|text| {
-                set_varsize_4b(start.cast(), (HEADER + text.len()) as i32);
-                core::ptr::copy_nonoverlapping(text.as_ptr(), start.add(HEADER), text.len());
-                pg_sys::Datum::from(start)
-            })
-        })
     }
 }
 

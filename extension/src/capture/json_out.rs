@@ -7,12 +7,13 @@
 pub(super) fn push_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     let mut copied = 0;
-    for (at, &byte) in text.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
+    let mut at = 0;
+    while let Some(found) = text.get(at..).and_then(to_escape) {
+        at += found;
+        let byte = text[at];
         out.extend_from_slice(&text[copied..at]);
-        copied = at + 1;
+        at += 1;
+        copied = at;
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -29,6 +30,31 @@ pub(super) fn push_string(out: &mut Vec<u8>, text: &[u8]) {
     }
     out.extend_from_slice(&text[copied..]);
     out.push(b'"');
+}
+
+/// Position of the first byte that cannot stand in a JSON string as it is.
+#[inline]
+fn to_escape(text: &[u8]) -> Option<usize> {
+    /// A byte in each of a word's places.
+    const EACH: u64 = u64::MAX / 255;
+    const TOP: u64 = EACH << 7;
+    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    let mut at = 0;
+    // Eight at a time: the top bit of a place is set where the byte is small or, after xor, zero. A place may be marked
+    // because of the one before it; then the eight are looked at one by one.
+    while let Some(eight) = text.get(at..at + 8) {
+        let word = eight.iter().rev().fold(0u64, |word, &byte| word << 8 | u64::from(byte));
+        let (quotes, backslashes) = (word ^ (EACH * u64::from(b'"')), word ^ (EACH * u64::from(b'\\')));
+        let small = word.wrapping_sub(EACH * 0x20) & !word;
+        let marked = small | (quotes.wrapping_sub(EACH) & !quotes) | (backslashes.wrapping_sub(EACH) & !backslashes);
+        if marked & TOP != 0
+            && let Some(found) = eight.iter().position(|&byte| !plain(byte))
+        {
+            return Some(at + found);
+        }
+        at += 8;
+    }
+    text[at..].iter().position(|&byte| !plain(byte)).map(|found| at + found)
 }
 
 /// Appends `text` as a JSON string, or `null`.

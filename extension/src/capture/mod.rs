@@ -7,13 +7,15 @@
 //! - The mapping is resolved once per backend (`plan`).
 //! - An UPDATE compares the mapped columns by their stored bytes and returns when none differs (`tuple`).
 //! - Only what differs is detoasted and turned into text, a JSON path is compared at the path (`datum_text`).
-//! - One row per change goes in without the executor (`insert`); it is there if and only if the transaction commits.
+//! - One row per change goes to the end of a table without index, without the executor (`insert`, `capture_tuple`); it is there if and only if the transaction commits.
 //! - A row that moves to another partition is one change, not a delete and an insert (`moved`).
+//! - Past a cap of what waits, records are marked instead (`shed`).
 //! - What the applier writes itself is left out (`suppress`); a sleeping relay is woken at commit (`notify`).
 //!
 //! A record is named by its key columns: the text of the only one, or a JSON array of the texts of several. A row whose
 //! key holds a NULL does not exist for the mapping: giving it a key counts as an insert, taking the key as a delete.
 
+mod capture_tuple;
 mod catalog;
 mod datum_text;
 mod ffi;
@@ -21,8 +23,10 @@ mod insert;
 mod json_out;
 mod moved;
 mod notify;
+mod number_text;
 mod plan;
 mod row;
+mod shed;
 mod sql;
 pub mod suppress;
 mod tuple;

@@ -150,6 +150,9 @@ pub(super) unsafe fn settle(mapping_id: i32, inserted: Option<pg_sys::HeapTuple>
 /// # Safety
 /// Only in a transaction's pre-commit callback.
 pub(super) unsafe fn flush() {
+    if !STATE.with(|state| state.any.get()) {
+        return;
+    }
     for moved in take(|_| true) {
         // SAFETY: the transaction can still write.
         unsafe { delete(&moved) };

@@ -9,7 +9,7 @@ use super::json_out::{self, Changes};
 use super::moved::Moved;
 use super::plan::{self, Column, Extract, Plan};
 use super::tuple::{self, Stored};
-use super::{datum_text, moved, notify, suppress};
+use super::{datum_text, moved, notify, shed, suppress};
 
 /// Buffers that are used again from call to call. A call inside a call (an output function that runs SQL) finds them
 /// taken and makes its own.
@@ -341,6 +341,14 @@ impl Record<'_> {
     /// # Safety
     /// Only inside a transaction that may write.
     unsafe fn append(&self, op: Op, entity_key: Option<&[u8]>, old_key: Option<&[u8]>, changes: Option<&[u8]>) {
+        // A key change and a truncate are about more than one record's values: they are always captured.
+        if let Some(key) = entity_key
+            && !matches!(op, Op::Rekey | Op::Truncate)
+            // SAFETY: the caller's promise.
+            && unsafe { shed::full() && shed::mark(self.mapping_id, key) }
+        {
+            return notify::captured();
+        }
         let row = Row {
             mapping_id: self.mapping_id,
             op,

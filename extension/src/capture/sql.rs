@@ -143,7 +143,14 @@ unsafe fn mapping_id(trigger: *mut pg_sys::Trigger) -> Option<i32> {
         if (*trigger).tgnargs != 1 {
             return None;
         }
-        CStr::from_ptr(*(*trigger).tgargs).to_str().ok()?.parse().ok()
+        let text = CStr::from_ptr(*(*trigger).tgargs).to_bytes();
+        if text.is_empty() {
+            return None;
+        }
+        text.iter().try_fold(0i32, |id, &byte| {
+            let digit = byte.is_ascii_digit().then(|| i32::from(byte - b'0'))?;
+            id.checked_mul(10)?.checked_add(digit)
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! mapped column, and stored bytes are compared; nothing is detoasted, converted or allocated.
 
 use pgrx::pg_sys;
-use pgrx::varlena::varsize_any;
+use pgrx::varlena::{varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, varsize_1b, varsize_4b, varsize_any};
 
 /// `HEAP_HASNULL`: the tuple has a null bitmap.
 const HAS_NULL: u16 = 0x0001;
@@ -21,6 +21,14 @@ pub(super) struct Layout {
     pub(super) by_value: bool,
     /// Stored form of the value that tuples older than the column have.
     pub(super) missing: Stored,
+}
+
+impl Layout {
+    /// The next offset where a value may begin.
+    #[inline]
+    fn aligned(&self, offset: usize) -> usize {
+        (offset + self.align - 1) & !(self.align - 1)
+    }
 }
 
 /// One column's stored bytes: a view into a tuple, or NULL.
@@ -89,6 +97,26 @@ impl Stored {
         }
     }
 
+    /// What a varlena holds, unless it is compressed or stored elsewhere.
+    ///
+    /// # Safety
+    /// The tuple must still be there and the column be a varlena.
+    #[inline]
+    pub(super) unsafe fn plain_varlena<'a>(self) -> Option<&'a [u8]> {
+        let data = self.data.cast();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let header = if varatt_is_1b(data) && !varatt_is_1b_e(data) {
+                1
+            } else if varatt_is_4b_u(data) {
+                size_of::<i32>()
+            } else {
+                return None;
+            };
+            self.bytes().get(header..)
+        }
+    }
+
     /// The first `N` bytes, zeroes where the value is shorter: how fixed-size columns are read.
     ///
     /// # Safety
@@ -119,24 +147,38 @@ pub(super) unsafe fn read(tuple: pg_sys::HeapTuple, layouts: &[Layout], columns:
         let has_null = (*header).t_infomask & HAS_NULL != 0;
         let bitmap = (&raw const (*header).t_bits).cast::<u8>();
         let mut offset = 0usize;
-        for (at, layout) in layouts.iter().enumerate() {
-            if at >= stored {
-                columns.push(layout.missing);
-                continue;
-            }
+        // Room was reserved for all of them: written without looking at the capacity each time.
+        let mut out = columns.as_mut_ptr();
+        let (there, missing) = layouts.split_at(stored.min(layouts.len()));
+        for (at, layout) in there.iter().enumerate() {
             if has_null && *bitmap.add(at >> 3) & (1 << (at & 7)) == 0 {
-                columns.push(Stored::NULL);
+                out.write(Stored::NULL);
+                out = out.add(1);
                 continue;
             }
             // A varlena with a one-byte header is not aligned, and padding is always zero.
+            if layout.len > 0 {
+                offset = layout.aligned(offset);
+                let len = layout.len as usize;
+                out.write(Stored {
+                    data: base.add(offset),
+                    len,
+                });
+                out = out.add(1);
+                offset += len;
+                continue;
+            }
             if layout.len != -1 || *base.add(offset) == 0 {
-                offset = (offset + layout.align - 1) & !(layout.align - 1);
+                offset = layout.aligned(offset);
             }
             let data = base.add(offset);
             let len = stored_len(data, layout.len);
-            columns.push(Stored { data, len });
+            out.write(Stored { data, len });
+            out = out.add(1);
             offset += len;
         }
+        columns.set_len(there.len());
+        columns.extend(missing.iter().map(|layout| layout.missing));
     }
 }
 
@@ -144,10 +186,20 @@ pub(super) unsafe fn read(tuple: pg_sys::HeapTuple, layouts: &[Layout], columns:
 ///
 /// # Safety
 /// `data` must point at a value of such a type.
+#[inline]
 pub(super) unsafe fn stored_len(data: *const u8, typlen: i16) -> usize {
     match typlen {
-        // SAFETY: the caller's promise.
-        -1 => unsafe { varsize_any(data.cast()) },
+        // SAFETY: the caller's promise. The two usual forms first.
+        -1 => unsafe {
+            let data = data.cast();
+            if varatt_is_4b_u(data) {
+                varsize_4b(data)
+            } else if varatt_is_1b(data) && !varatt_is_1b_e(data) {
+                varsize_1b(data)
+            } else {
+                varsize_any(data)
+            }
+        },
         // SAFETY: the caller's promise.
         -2 => unsafe { core::ffi::CStr::from_ptr(data.cast()).to_bytes_with_nul().len() },
         fixed => usize::try_from(fixed).unwrap_or(0),

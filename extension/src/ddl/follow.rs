@@ -33,6 +33,9 @@ f AS (
   WHERE f.id = v.id RETURNING 1)
 SELECT ((SELECT count(*) FROM m) + (SELECT count(*) FROM f))::text"#;
 
+/// The entry of the numbers that holds the table's oid: no column has an empty name.
+const TABLE: &str = "";
+
 #[derive(Deserialize)]
 struct Followed {
     id: i32,
@@ -151,12 +154,16 @@ fn follow_columns(mapping: &mut Followed, table: &Table, revive: bool) -> bool {
     reason.is_none()
 }
 
-/// Names that are gone, and whose numbers still belong to a column, were renamed.
+/// Names that are gone, and whose numbers still belong to a column, were renamed. Numbers that were taken of another table, in
+/// the database that a dump is of, say nothing.
 fn rename(mapping: &mut Followed, table: &Table) {
+    if mapping.numbers.get(TABLE).and_then(Json::as_u64) != Some(u64::from(table.oid().to_u32())) {
+        return;
+    }
     let renamed: Vec<(String, String)> = mapping
         .numbers
         .iter()
-        .filter(|(name, _)| table.column(name).is_none())
+        .filter(|(name, _)| *name != TABLE && table.column(name).is_none())
         .filter_map(|(name, number)| {
             let column = table.columns.iter().find(|c| Some(c.number) == number.as_i64())?;
             Some((name.clone(), column.name.clone()))
@@ -226,7 +233,10 @@ fn numbers(mapping: &Followed, table: &Table) -> Map<String, Json> {
         .chain(&mapping.updated_at_column);
     let mut found: Vec<&Column> = names.filter_map(|name| table.column(name)).collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
-    found.iter().map(|c| (c.name.clone(), json!(c.number))).collect()
+    let columns = found.iter().map(|c| (c.name.clone(), json!(c.number)));
+    columns
+        .chain([(TABLE.to_owned(), json!(table.oid().to_u32()))])
+        .collect()
 }
 
 /// The mapped table is gone, and its triggers with it.

@@ -121,6 +121,27 @@ pub fn differences(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> Vec
     without_captured(mapping.id, compared(mapping, fields, page).0)
 }
 
+/// The rows of a page that differ from what is recorded. The caller holds the relay's lock, has taken over what was captured,
+/// and has locked the rows.
+pub fn changed(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> Vec<Json> {
+    compared(mapping, fields, page).0
+}
+
+/// Those of these keys that are recorded and not yet known to be deleted.
+pub fn known_among(mapping: &Mapping, keys: &[&str]) -> Vec<String> {
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    spi::rows(
+        r#"SELECT json_agg(l.entity_key)::text FROM hubspot.link l WHERE l.mapping_id = ($1::json->>'id')::int AND l.status <> 'deleted_here'
+           AND l.entity_key IN (SELECT json_array_elements_text($1::json->'keys'))"#,
+        &json!({"id": mapping.id, "keys": keys}),
+    )
+    .iter()
+    .filter_map(|key| key.as_str().map(str::to_owned))
+    .collect()
+}
+
 /// The rows of a page that differ from what is recorded, and whether none of the page's rows was known. What was captured and
 /// waits is no reason to leave a row out: other fields of it may have changed while nothing was captured.
 fn compared(mapping: &Mapping, fields: &[Rc<Field>], page: &[Row]) -> (Vec<Json>, bool) {

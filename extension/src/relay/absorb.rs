@@ -39,7 +39,7 @@ struct Change {
 }
 
 /// Takes over `max` captured rows and those behind them in the same block; gives how many there were. Fewer than `max`: none
-/// is left.
+/// is left, not even marked records whose changes were shed.
 pub fn absorb(max: i64) -> i64 {
     spi::run(
         "SELECT pg_advisory_xact_lock(1213418579, 12) WHERE $1::text IS NOT NULL",
@@ -84,6 +84,10 @@ pub fn absorb(max: i64) -> i64 {
         }
     }
     settle(page);
+    // Marked records come after everything that was captured; what they give is captured behind it.
+    if count < max && super::shed::take() > 0 {
+        return max;
+    }
     count
 }
 

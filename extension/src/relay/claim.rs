@@ -10,28 +10,61 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Expired leases first, then due records in order of priority and due time.
+/// Expired leases first, then due records, real-time ones before batch ones, each in the order in which they fell due.
+///
+/// Each kind is one stretch of an index, from its mark (`hubspot.queue_mark`) on: neither what cannot be claimed yet nor
+/// what was delivered and not vacuumed is stepped over. The clock is read in a subquery, once, because a volatile
+/// function in the condition could not bound an index scan. Nobody else claims or queues meanwhile: [`one_at_a_time`].
+///
+/// A kind that gave less than was left to claim has nothing more before this instant: its mark moves here. Else it moves to
+/// the last record that was claimed.
+///
+/// [`one_at_a_time`]: super::one_at_a_time
 const CLAIM: &str = r#"
-WITH expired AS MATERIALIZED (
-  SELECT q.link_id FROM hubspot.queue q WHERE q.claimed_by IS NOT NULL AND q.lease_expires_at < clock_timestamp()
-  ORDER BY q.lease_expires_at LIMIT ($1::json->>'max')::int FOR UPDATE SKIP LOCKED),
-due AS MATERIALIZED (
-  SELECT q.link_id FROM hubspot.queue q WHERE q.claimed_by IS NULL AND q.due_at <= clock_timestamp()
-  ORDER BY q.priority, q.due_at LIMIT ($1::json->>'max')::int FOR UPDATE SKIP LOCKED),
-picked AS (SELECT link_id FROM expired UNION ALL SELECT link_id FROM due LIMIT ($1::json->>'max')::int),
+WITH now AS MATERIALIZED (SELECT clock_timestamp() AS at, ($1::json->>'max')::int AS max),
+picked AS MATERIALIZED (
+  SELECT * FROM (
+    (SELECT 2 AS kind, link_id, lease_expires_at AS at FROM hubspot.queue WHERE claimed_by IS NOT NULL
+     AND lease_expires_at >= (SELECT from_at FROM hubspot.queue_mark WHERE kind = 2) AND lease_expires_at < (SELECT at FROM now)
+     ORDER BY lease_expires_at LIMIT (SELECT max FROM now))
+    UNION ALL
+    (SELECT 0, link_id, due_at FROM hubspot.queue WHERE claimed_by IS NULL AND priority = 0
+     AND due_at >= (SELECT from_at FROM hubspot.queue_mark WHERE kind = 0) AND due_at <= (SELECT at FROM now)
+     ORDER BY due_at LIMIT (SELECT max FROM now))
+    UNION ALL
+    (SELECT 1, link_id, due_at FROM hubspot.queue WHERE claimed_by IS NULL AND priority = 1
+     AND due_at >= (SELECT from_at FROM hubspot.queue_mark WHERE kind = 1) AND due_at <= (SELECT at FROM now)
+     ORDER BY due_at LIMIT (SELECT max FROM now))) x
+  LIMIT (SELECT max FROM now)),
 claimed AS (
   UPDATE hubspot.queue q SET claimed_by = $1::json->>'relay', token = nextval('hubspot.claim_token_seq'), attempts = q.attempts + 1,
     lease_expires_at = clock_timestamp() + ($1::json->>'lease_ms')::bigint * interval '1 millisecond'
-  FROM picked p WHERE q.link_id = p.link_id RETURNING q.link_id, q.token, q.attempts)
+  FROM picked p WHERE q.link_id = p.link_id RETURNING q.link_id, q.token, q.attempts),
+found AS (
+  SELECT k.kind, max(p.at) AS last,
+    -- Kinds in the order in which they are picked.
+    (SELECT count(*) FROM picked o WHERE array_position('{2,0,1}', o.kind) <= array_position('{2,0,1}', k.kind)) < (SELECT max FROM now) AS all
+  FROM (VALUES (0), (1), (2)) AS k (kind) LEFT JOIN picked p ON p.kind = k.kind GROUP BY k.kind),
+raised AS (
+  UPDATE hubspot.queue_mark m SET from_at = CASE WHEN f.all THEN (SELECT at FROM now) ELSE f.last END
+  FROM found f WHERE m.kind = f.kind AND m.from_at < CASE WHEN f.all THEN (SELECT at FROM now) ELSE f.last END
+    -- A snapshot older than the lock could miss records.
+    AND current_setting('transaction_isolation') = 'read committed')
 SELECT json_agg(json_build_array(link_id, token, attempts))::text FROM claimed"#;
 
 const NEXT: &str = r#"
+WITH first (kind, at) AS MATERIALIZED (
+  (SELECT 2, lease_expires_at FROM hubspot.queue WHERE claimed_by IS NOT NULL
+   AND lease_expires_at >= (SELECT from_at FROM hubspot.queue_mark WHERE kind = 2) ORDER BY lease_expires_at LIMIT 1)
+  UNION ALL
+  (SELECT 0, due_at FROM hubspot.queue WHERE claimed_by IS NULL AND priority = 0
+   AND due_at >= (SELECT from_at FROM hubspot.queue_mark WHERE kind = 0) ORDER BY due_at LIMIT 1)
+  UNION ALL
+  (SELECT 1, due_at FROM hubspot.queue WHERE claimed_by IS NULL AND priority = 1
+   AND due_at >= (SELECT from_at FROM hubspot.queue_mark WHERE kind = 1) ORDER BY due_at LIMIT 1))
 SELECT json_build_object(
-  'more', ($1::json->>'captured')::boolean OR EXISTS (SELECT 1 FROM hubspot.queue WHERE claimed_by IS NULL AND due_at <= clock_timestamp()),
-  'next_due_ms', (SELECT greatest(0, ceil(extract(epoch FROM min(d) - clock_timestamp()) * 1000))::bigint FROM (
-     SELECT min(due_at) AS d FROM hubspot.queue WHERE claimed_by IS NULL AND priority = 0
-     UNION ALL SELECT min(due_at) FROM hubspot.queue WHERE claimed_by IS NULL AND priority = 1
-     UNION ALL SELECT min(lease_expires_at) FROM hubspot.queue WHERE claimed_by IS NOT NULL) x))::text
+  'more', ($1::json->>'captured')::boolean OR EXISTS (SELECT 1 FROM first WHERE kind <> 2 AND at <= clock_timestamp()),
+  'next_due_ms', (SELECT greatest(0, ceil(extract(epoch FROM min(at) - clock_timestamp()) * 1000))::bigint FROM first))::text
 WHERE $1::text IS NOT NULL"#;
 
 /// See the contract.

@@ -115,16 +115,18 @@ pub fn decide(relay_id: &str, observations: &Json) -> Json {
         }
     }
     let written = book.write_rows();
-    for (link, delay_ms) in written
+    let given_back: Vec<Json> = written
         .busy
         .iter()
         .map(|l| (l, 50))
         .chain(written.refused.keys().map(|l| (l, 60_000)))
-    {
-        writes.remove(link);
-        settled.push(json!(link.to_string()));
-        release(*link, delay_ms);
-    }
+        .map(|(link, delay_ms)| {
+            writes.remove(link);
+            settled.push(json!(link.to_string()));
+            json!({"link_id": link, "delay_ms": delay_ms})
+        })
+        .collect();
+    release(given_back);
     book.flush();
     for (link, reason) in &written.refused {
         super::refused_by_table(*link, None, None, 0, reason);
@@ -132,13 +134,16 @@ pub fn decide(relay_id: &str, observations: &Json) -> Json {
     json!({"reads": reads, "writes": writes.into_values().collect::<Vec<_>>(), "settled": settled})
 }
 
-/// Gives back the claim of a record whose row could not be written; the decision is made again later.
-fn release(link_id: i64, delay_ms: i64) {
+/// Gives back the claims of records whose rows could not be written; their decisions are made again later.
+fn release(claims: Vec<Json>) {
+    if claims.is_empty() {
+        return;
+    }
     spi::run(
-        r#"UPDATE hubspot.queue SET claimed_by = NULL, lease_expires_at = NULL, attempts = greatest(attempts - 1, 0),
-           due_at = clock_timestamp() + ($1::json->>'delay_ms')::bigint * interval '1 millisecond'
-           WHERE link_id = ($1::json->>'link')::bigint"#,
-        &json!({"link": link_id, "delay_ms": delay_ms}),
+        r#"UPDATE hubspot.queue q SET claimed_by = NULL, lease_expires_at = NULL, attempts = greatest(attempts - 1, 0),
+           due_at = clock_timestamp() + v.delay_ms * interval '1 millisecond'
+           FROM json_to_recordset($1::json) AS v (link_id bigint, delay_ms bigint) WHERE q.link_id = v.link_id"#,
+        &Json::Array(claims),
     );
 }
 

@@ -14,7 +14,9 @@ pub mod lifecycle;
 mod maintain;
 mod receive;
 mod reconcile;
+mod refusals;
 mod rekey;
+mod shed;
 
 use absorb::absorb;
 
@@ -125,6 +127,18 @@ fn relay_reconcile(relay_id: &str, done: Option<JsonB>, changes: bool, lease_ms:
 #[search_path(pg_catalog, pg_temp)]
 fn relay_reclaim() -> i64 {
     backlog::reclaim()
+}
+
+#[pg_extern(name = "relay_refusals", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_refusals() -> JsonB {
+    JsonB(refusals::refusals())
+}
+
+#[pg_extern(name = "relay_retry", volatile, parallel_unsafe, security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn relay_retry(ids: JsonB) -> i64 {
+    crate::conflict::retry(Some(&parse::<Vec<i64>>("ids", &ids.0)))
 }
 
 /// Takes over every captured change; gives their number.

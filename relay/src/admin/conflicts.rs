@@ -326,10 +326,10 @@ pub(super) fn summary(decided: &Decided, verb: &str, how: &str) -> Flash {
     let mut text = match done {
         0 => "Nothing was changed.".to_owned(),
         1 => format!("1 is {verb}: {how}."),
-        n => format!("{} are {verb}: {how}.", view::number(&n)),
+        n => format!("{} are {verb}: {how}.", view::number(n)),
     };
     if left > 0 {
-        text.push_str(&format!(" {} left as they are:", view::number(&left)));
+        text.push_str(&format!(" {} left as they are:", view::number(left)));
     }
     let mut lines: Vec<String> = decided
         .refused

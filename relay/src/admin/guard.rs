@@ -66,8 +66,8 @@ pub async fn signed_in(State(app): State<App>, mut request: Request, next: Next)
     };
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let (parts, body) = request.into_parts();
-        if let Err(answer) = same_site(&parts.headers) {
-            return answer;
+        if !same_site(&parts.headers) {
+            return view::message(StatusCode::FORBIDDEN, Message::NOT_OURS);
         }
         let Ok(body) = to_bytes(body, LARGEST_FORM).await else {
             return view::message(StatusCode::PAYLOAD_TOO_LARGE, Message::TOO_LARGE);
@@ -95,8 +95,8 @@ pub async fn login_form(State(app): State<App>, RawQuery(text): RawQuery, header
 
 /// Name and token against a session.
 pub async fn login(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
-    if let Err(answer) = same_site(&headers) {
-        return answer;
+    if !same_site(&headers) {
+        return view::message(StatusCode::FORBIDDEN, Message::NOT_OURS);
     }
     let fields = Fields::parse(&body);
     let next = local(fields.get("next"), "/").to_owned();
@@ -162,18 +162,15 @@ fn session(app: &App, headers: &HeaderMap) -> Option<Signed> {
         .find_map(|(_, secret)| app.sessions.find(secret, Instant::now()))
 }
 
-/// Refuses a form that another site's page sent, as far as the browser says.
-fn same_site(headers: &HeaderMap) -> Result<(), Response> {
+/// Whether a form comes from our own page, as far as the browser says.
+fn same_site(headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let fetch = text(HeaderName::from_static("sec-fetch-site"));
     let origin = text(header::ORIGIN).filter(|origin| *origin != "null");
     let host = text(header::HOST).unwrap_or_default();
     let foreign = fetch.is_some_and(|site| !matches!(site, "same-origin" | "none"))
         || origin.is_some_and(|origin| origin.split_once("://").map(|(_, host)| host) != Some(host));
-    if foreign {
-        return Err(view::message(StatusCode::FORBIDDEN, Message::NOT_OURS));
-    }
-    Ok(())
+    !foreign
 }
 
 /// Constant-time, whatever the lengths.
@@ -193,7 +190,7 @@ mod tests {
             for (name, value) in pairs {
                 headers.insert(*name, HeaderValue::from_static(value));
             }
-            same_site(&headers).is_ok()
+            same_site(&headers)
         };
         assert!(with(&[
             ("host", "h:1"),

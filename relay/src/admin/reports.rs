@@ -150,7 +150,7 @@ impl Action {
             (_, 1) => "conflict",
             _ => "conflicts",
         };
-        format!("{} {thing} {what}", view::number(&self.done))
+        format!("{} {thing} {what}", view::number(self.done))
     }
 
     /// The first ids.

@@ -132,6 +132,21 @@ pub struct Claimed {
     pub next_due_ms: Option<i64>,
 }
 
+/// A value that HubSpot refused.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Refusal {
+    /// `failed_syncs.id`.
+    pub id: i64,
+    /// HubSpot's object type.
+    pub object_type: String,
+    /// The property.
+    pub property: String,
+    /// The value in HubSpot's form.
+    pub value: String,
+    /// HubSpot's message; never logged.
+    pub message: String,
+}
+
 /// A claim that is given back.
 #[derive(Debug, Clone, Serialize)]
 pub struct GivenBack {
@@ -480,6 +495,20 @@ impl Db {
     pub async fn give_back(&self, relay_id: &str, claims: &[GivenBack], spent: bool) -> Result<i64, DbError> {
         let sql = "select to_jsonb(hubspot.relay_give_back($1::text, $2::jsonb, $3::boolean))";
         self.call::<Value>("relay_give_back", sql, &[&relay_id, &Json(storable(claims)?), &spent])
+            .await
+            .map(|value| count(&value))
+    }
+
+    /// Refused values that still wait.
+    pub async fn refusals(&self) -> Result<Vec<Refusal>, DbError> {
+        self.call("relay_refusals", "select to_jsonb(hubspot.relay_refusals())", &[])
+            .await
+    }
+
+    /// Tries refused values again; returns how many still waited.
+    pub async fn retry(&self, ids: &[i64]) -> Result<i64, DbError> {
+        let sql = "select to_jsonb(hubspot.relay_retry($1::jsonb))";
+        self.call::<Value>("relay_retry", sql, &[&Json(storable(ids)?)])
             .await
             .map(|value| count(&value))
     }

@@ -203,6 +203,8 @@ pub struct PropertyDefinition {
     /// Whether values may be written.
     #[serde(rename = "modificationMetadata")]
     pub modification: ModificationMetadata,
+    /// Whether it was deleted.
+    pub archived: bool,
 }
 
 /// A value that an enumeration accepts.

@@ -5,7 +5,7 @@ SELECT hubspot.import_mapping('part', 'part', 'companies', '{
   "name": {"hubspot_property": "name", "warp_field": "name", "sync_direction": "BIDIRECTIONAL", "conflict_resolution": "LATEST_WINS"},
   "city": {"hubspot_property": "city", "warp_field": "doc", "warp_field_path": "doc->''a''->>''city''", "sync_direction": "BIDIRECTIONAL", "conflict_resolution": "LATEST_WINS"},
   "n": {"hubspot_property": "n", "warp_field": "n", "sync_direction": "WARP_TO_HUBSPOT", "conflict_resolution": "WARP_WINS"}}');
-CREATE VIEW seen AS SELECT op, entity_key, old_key, changes FROM hubspot.capture c JOIN hubspot.object_mapping m ON m.id = c.mapping_id AND m.entity_type = 'part' ORDER BY c.id;
+CREATE VIEW seen AS SELECT op, entity_key, old_key, changes FROM hubspot.capture c JOIN hubspot.object_mapping m ON m.id = c.mapping_id AND m.entity_type = 'part' ORDER BY c.position;
 INSERT INTO part VALUES (1, 'B-1', 'Acme', '{"a": {"city": "Bern"}}', 1.50, 'x'), (2, 'B-2', NULL, NULL, NULL, NULL);
 UPDATE part SET other = 'y';                                    -- not mapped
 UPDATE part SET name = name, n = 1.5 WHERE id = 1;              -- n: other digits, the same number

@@ -57,6 +57,11 @@ BEGIN
 END
 $$";
 
+/// A wake-up as the manual suggests it.
+const NOTIFY_ALWAYS: &str = "
+CREATE FUNCTION notify_always() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NOTIFY somebody; RETURN NULL; END $$;
+CREATE TRIGGER notify_always AFTER INSERT OR UPDATE OR DELETE ON customers_notify FOR EACH STATEMENT EXECUTE FUNCTION notify_always()";
+
 /// A DBA's log trigger: what the changed columns held before and after, as hstore.
 const HSTORE: &str = r#"
 CREATE EXTENSION hstore;
@@ -92,11 +97,50 @@ BEGIN
 END
 $$"#;
 
+/// A DBA's set-based trigger: once a statement, the transition tables joined, the changed columns among those mapped.
+const TRANSITION: &str = r#"
+CREATE FUNCTION capture_update() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO outbox_transition (mapping_id, op, entity_key, changes, db_user, application_name)
+  SELECT 1, 'U', n.id::text, c.changes, current_user::regrole, current_setting('application_name')
+  FROM before b JOIN after n USING (id) CROSS JOIN LATERAL (
+    SELECT json_object_agg(x.name, json_build_array(x.b, x.n)) AS changes FROM (VALUES
+      ('ban', b.ban, n.ban), ('current_balance', b.current_balance::text, n.current_balance::text),
+      ('prepaid_balance', b.prepaid_balance::text, n.prepaid_balance::text), ('status', b.status::text, n.status::text),
+      ('tier', b.tier::text, n.tier::text), ('credit_limit', b.credit_limit::text, n.credit_limit::text),
+      ('payment_terms', b.payment_terms::text, n.payment_terms::text), ('company_name', b.company_name, n.company_name),
+      ('legal_name', b.legal_name, n.legal_name), ('contact', b.contact::text, n.contact::text),
+      ('address', b.address::text, n.address::text), ('external_ids', b.external_ids::text, n.external_ids::text)) AS x (name, b, n)
+    WHERE x.b IS DISTINCT FROM x.n) c
+  WHERE c.changes IS NOT NULL;
+  RETURN NULL;
+END
+$$;
+CREATE FUNCTION capture_insert() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO outbox_transition (mapping_id, op, entity_key, changes, db_user, application_name)
+  SELECT 1, 'I', n.id::text, json_build_object('ban', json_build_array(null, n.ban),
+    'current_balance', json_build_array(null, n.current_balance::text), 'prepaid_balance', json_build_array(null, n.prepaid_balance::text),
+    'status', json_build_array(null, n.status), 'tier', json_build_array(null, n.tier),
+    'credit_limit', json_build_array(null, n.credit_limit::text), 'payment_terms', json_build_array(null, n.payment_terms),
+    'company_name', json_build_array(null, n.company_name), 'legal_name', json_build_array(null, n.legal_name),
+    'contact', json_build_array(null, n.contact::text), 'address', json_build_array(null, n.address::text),
+    'external_ids', json_build_array(null, n.external_ids::text)), current_user::regrole, current_setting('application_name')
+  FROM after n;
+  RETURN NULL;
+END
+$$;
+CREATE TRIGGER capture_update AFTER UPDATE ON customers_transition REFERENCING OLD TABLE AS before NEW TABLE AS after
+  FOR EACH STATEMENT EXECUTE FUNCTION capture_update();
+CREATE TRIGGER capture_insert AFTER INSERT ON customers_transition REFERENCING NEW TABLE AS after
+  FOR EACH STATEMENT EXECUTE FUNCTION capture_insert()"#;
+
 /// The mapped columns, as the two triggers are told.
 const MAPPED: &str = "'ban', 'current_balance', 'prepaid_balance', 'status', 'tier', 'credit_limit', 'payment_terms', \
     'company_name', 'legal_name', 'contact', 'address', 'external_ids'";
 
-/// The ways of capturing that have a table each: `customers_<way>`.
+/// The ways of the row path, which have a table each: `customers_<way>`. Bulk statements have two more, `floor` and
+/// `transition`.
 pub const WAYS: [&str; 6] = ["none", "ours", "pipelined", "same_statement", "plpgsql", "hstore"];
 
 /// A database with the customers.
@@ -154,12 +198,23 @@ impl Fixture {
         };
         match way {
             "ours" => self.map("customer", &table).await,
+            // Captured by ours, and besides with a notification in every transaction, which people write first.
+            "notify" => {
+                self.map("notified", &table).await?;
+                self.run(NOTIFY_ALWAYS).await
+            }
             "pipelined" | "same_statement" => self.run(&outbox).await,
             "plpgsql" => {
                 self.run(&outbox).await?;
                 self.run(PLPGSQL).await?;
                 self.run(&trigger("capture_jsonb_difference")).await
             }
+            "transition" => {
+                self.run(&outbox).await?;
+                self.run(TRANSITION).await
+            }
+            // The section that has this way makes its outbox, of what is captured by ours.
+            "floor" => Ok(()),
             "hstore" => {
                 self.run(HSTORE).await?;
                 self.run(&trigger("capture_hstore_difference")).await
@@ -197,9 +252,15 @@ impl Fixture {
     pub async fn reset(&self, way: &str) -> Result<()> {
         match way {
             "none" => {}
-            "ours" => empty_capture(&self.sql).await?,
+            "ours" | "notify" => empty_capture(&self.sql).await?,
             "hstore" => self.run("TRUNCATE log_hstore").await?,
-            other => self.run(&format!("TRUNCATE outbox_{other}")).await?,
+            other => {
+                let table = format!("outbox_{other}");
+                self.run(&format!(
+                    "DO $$ BEGIN IF to_regclass('{table}') IS NOT NULL THEN TRUNCATE {table}; END IF; END $$"
+                ))
+                .await?;
+            }
         }
         self.run(&format!("VACUUM customers_{way}")).await?;
         self.run("CHECKPOINT").await

@@ -1,4 +1,5 @@
-//! What capture costs and what the relay does: `make bench`, `make bench-capture`, `make bench-relay`.
+//! What capture costs and what the relay does: `make bench`, `make bench-capture`, `make bench-relay`,
+//! `make bench-reconcile`.
 //!
 //! Every section prints one table and notes its figures by name. Runs of the compared ways take turns, and a ratio is the
 //! median of the rounds' own ratios, so that what else the machine does cancels out. Nothing here is an assertion about
@@ -10,16 +11,27 @@
 //! | [`fixture`] | the database: customers, once for each way of capturing |
 //! | [`pgbench`] | the load generator |
 //! | [`stats`], [`figures`] | medians, ratios, tables, the JSON file |
-//! | [`rows`], [`unmapped`], [`relay`] | the sections |
+//! | [`rows`], [`unmapped`], [`bulk`], [`committers`] | sections about an application's writes |
+//! | [`wakeup`] | section: how soon after a commit the relay looks |
+//! | [`claims`], with databases from [`backlog`]; [`apply`] | sections about the relay's calls |
+//! | [`relay`] | section: the relay's own throughput |
+//! | [`reconcile`] | section: comparing both sides |
 
+pub mod apply;
+pub mod backlog;
+pub mod bulk;
+pub mod claims;
+pub mod committers;
 pub mod figures;
 pub mod fixture;
 pub mod pgbench;
+pub mod reconcile;
 pub mod relay;
 pub mod rows;
 pub mod server;
 pub mod stats;
 pub mod unmapped;
+pub mod wakeup;
 
 use std::path::PathBuf;
 
@@ -29,7 +41,47 @@ use figures::Figures;
 use server::{Choice, Server};
 
 /// The sections in the order in which they run.
-pub const SECTIONS: [&str; 3] = ["rows", "unmapped", "relay"];
+pub const SECTIONS: [&str; 9] = [
+    "rows",
+    "unmapped",
+    "bulk",
+    "committers",
+    "wakeup",
+    "claims",
+    "apply",
+    "relay",
+    "reconcile",
+];
+
+/// How large the sections' databases are.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Rows of one bulk statement.
+    pub bulk: u64,
+    /// Records that wait to be claimed, at most.
+    pub waiting: u64,
+    /// Records that are leased or delayed, before those that can be claimed.
+    pub held: u64,
+    /// Records that were claimed and delivered before, without a vacuum since.
+    pub drained: u64,
+}
+
+impl Sizes {
+    /// Those that the documents state.
+    pub const FULL: Self = Self {
+        bulk: 200_000,
+        waiting: 10_000_000,
+        held: 500_000,
+        drained: 1_000_000,
+    };
+    /// For a glance, or a machine with little memory.
+    pub const SMALL: Self = Self {
+        bulk: 20_000,
+        waiting: 200_000,
+        held: 50_000,
+        drained: 50_000,
+    };
+}
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -40,6 +92,8 @@ pub struct Settings {
     pub rounds: u32,
     /// Customers in each table.
     pub rows: u64,
+    /// How large the other sections' databases are.
+    pub sizes: Sizes,
     /// Numbers of sessions for the row path.
     pub clients: Vec<u32>,
     /// Sections to run.
@@ -91,7 +145,16 @@ pub async fn run(settings: Settings) -> Result<()> {
         match section.as_str() {
             "rows" => rows::run(&mut bench).await?,
             "unmapped" => unmapped::run(&mut bench).await?,
+            "bulk" => bulk::run(&mut bench).await?,
+            "committers" => committers::run(&mut bench).await?,
+            "wakeup" => wakeup::run(&mut bench).await?,
+            "claims" => claims::run(&mut bench).await?,
+            "apply" => apply::run(&mut bench).await?,
             // Writes its figures itself: they have a file of their own.
+            "reconcile" => {
+                reconcile::run(&bench).await?;
+                continue;
+            }
             "relay" => {
                 relay::run(&bench).await?;
                 continue;

@@ -207,6 +207,8 @@ pub fn label(way: &str) -> &str {
         "same_statement" => "application's insert, same statement",
         "plpgsql" => "PL/pgSQL jsonb difference",
         "hstore" => "hstore difference log",
+        "transition" => "PL/pgSQL statement trigger, transition tables",
+        "floor" => "floor: statement + bare INSERT … SELECT",
         other => other,
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use hubspot_sync_tests::bench::{self, SECTIONS, Settings, figures, server::Choice};
+use hubspot_sync_tests::bench::{self, SECTIONS, Settings, Sizes, figures, server::Choice};
 
 /// Measures in a private PostgreSQL on a RAM disk, prints a table per section and merges the figures into a JSON file.
 #[derive(Debug, Parser)]
@@ -27,6 +27,13 @@ struct Arguments {
     /// Customers in each table.
     #[arg(long, default_value_t = 200_000)]
     rows: u64,
+    /// Records that wait to be claimed, in the largest of the section `claims`. Ten million take 8 GB of memory and some
+    /// minutes to make.
+    #[arg(long)]
+    waiting: Option<u64>,
+    /// Small databases in the sections bulk, claims and apply.
+    #[arg(long)]
+    small: bool,
     /// A glance: three rounds of two seconds.
     #[arg(long, conflicts_with_all = ["seconds", "rounds"])]
     quick: bool,
@@ -36,6 +43,9 @@ struct Arguments {
     /// Connect over TCP instead of the Unix socket.
     #[arg(long)]
     tcp: bool,
+    /// Only run a relay with this settings file: the measured process of the section reconcile.
+    #[arg(long, hide = true)]
+    relay: Option<PathBuf>,
     /// Where the figures go; those of other sections that are in there stay.
     #[arg(long, default_value_os_t = figures::default_path())]
     out: PathBuf,
@@ -44,15 +54,23 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let given = Arguments::parse();
+    if let Some(settings) = &given.relay {
+        return bench::reconcile::relay(settings).await;
+    }
     let (seconds, rounds) = if given.quick {
         (2, 3)
     } else {
         (given.seconds, given.rounds)
     };
+    let mut sizes = if given.small { Sizes::SMALL } else { Sizes::FULL };
+    if let Some(waiting) = given.waiting {
+        sizes.waiting = waiting;
+    }
     bench::run(Settings {
         seconds,
         rounds,
         rows: given.rows,
+        sizes,
         clients: given.clients,
         sections: if given.sections.is_empty() {
             SECTIONS.map(str::to_owned).to_vec()

@@ -26,6 +26,9 @@ struct Arguments {
     /// No faults.
     #[arg(long)]
     calm: bool,
+    /// Two relays, and a database that is restarted and crashed.
+    #[arg(long, conflicts_with = "calm")]
+    chaos: bool,
 }
 
 #[tokio::main]
@@ -39,6 +42,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             records: given.records,
             drop_for_good: given.drop_for_good,
             calm: given.calm,
+            chaos: given.chaos,
         })
         .await?;
         println!("{report}");

@@ -1,5 +1,6 @@
 //! People and applications: each edits records of its own on both sides, so that the order of a field's edits is known.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,6 +8,7 @@ use anyhow::{Context as _, Result, anyhow};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use tokio::sync::RwLock;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
@@ -56,32 +58,41 @@ pub(crate) struct Actor {
     own: Vec<(usize, Pair)>,
     rng: StdRng,
     journal: Journal,
+    /// Held during a statement: the server is not taken down under it.
+    calm: Arc<RwLock<()>>,
 }
 
 impl Actor {
-    pub(crate) fn new(sim: Simulator, url: String, own: Vec<(usize, Pair)>, rng: StdRng) -> Self {
+    pub(crate) fn new(
+        sim: Simulator,
+        url: String,
+        own: Vec<(usize, Pair)>,
+        rng: StdRng,
+        calm: Arc<RwLock<()>>,
+    ) -> Self {
         Actor {
             sim,
             url,
             own,
             rng,
             journal: Journal::default(),
+            calm,
         }
     }
 
     /// Edits until that instant.
     pub(crate) async fn run(mut self, until: Instant) -> Result<Journal> {
-        let sql = connect(&self.url).await?;
+        let mut sql = connect(&self.url).await?;
         while Instant::now() < until && !self.own.is_empty() {
             let at = self.rng.random_range(0..self.own.len());
             let count = self.rng.random_range(1..=2);
             let every: Vec<usize> = (0..FIELDS.len()).collect();
             let chosen: Vec<usize> = every.choose_multiple(&mut self.rng, count).copied().collect();
             let place = if self.rng.random() { Place::Row } else { Place::Hubspot };
-            self.edit(&sql, at, &chosen, place).await?;
+            self.edit(&mut sql, at, &chosen, place).await?;
             if self.rng.random_bool(CLASH) {
                 self.pause(CLASH_MS).await;
-                self.edit(&sql, at, &chosen, place.other()).await?;
+                self.edit(&mut sql, at, &chosen, place.other()).await?;
             }
             self.pause(PACE_MS).await;
         }
@@ -93,7 +104,7 @@ impl Actor {
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
 
-    async fn edit(&mut self, sql: &Client, at: usize, chosen: &[usize], place: Place) -> Result<()> {
+    async fn edit(&mut self, sql: &mut Client, at: usize, chosen: &[usize], place: Place) -> Result<()> {
         let stray = self.rng.random_bool(STRAY);
         let chosen: Vec<usize> = chosen
             .iter()
@@ -111,7 +122,15 @@ impl Actor {
             .map(|&index| FIELDS[index].value(VALUES.fetch_add(1, Ordering::Relaxed)))
             .collect();
         match place {
-            Place::Row => self.edit_row(sql, at, &chosen, values).await,
+            Place::Row => {
+                let calm = Arc::clone(&self.calm);
+                let _calm = calm.read().await;
+                // The server may have been away since the last statement.
+                if sql.is_closed() || sql.simple_query("SELECT 1").await.is_err() {
+                    *sql = connect(&self.url).await?;
+                }
+                self.edit_row(sql, at, &chosen, values).await
+            }
             Place::Hubspot => self.edit_hubspot(at, &chosen, &values),
         }
     }

@@ -14,12 +14,19 @@
 //! however repeats an event for 24 hours, so the events that the faults swallowed are sent once more after the faults
 //! stopped: to the product they were delayed for very long. [`Settings::drop_for_good`] leaves them lost.
 //!
+//! # Chaos
+//!
+//! With [`Settings::chaos`] two relays share the work, one of them is crashed at a time and its leases are waited out, and the
+//! server is stopped at once, restarted, and has sessions killed under it. The application's own statements wait meanwhile:
+//! whether a commit that got no answer took effect is not what is tested.
+//!
 //! # Leases
 //!
 //! A crashed relay leaves claims that nobody takes over before their 30 seconds are up. The soak does not sit that out:
 //! while no relay runs it ends the leases.
 
 pub mod actors;
+pub mod database;
 pub mod fields;
 pub mod journal;
 pub mod ledger;
@@ -28,6 +35,7 @@ pub mod report;
 pub mod trouble;
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -35,8 +43,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value as Json, json};
 
+use crate::cluster::Cluster;
 use crate::simulator::{Op, WebhookFaults};
 use crate::world::World;
+use database::Database;
 use fields::FIELDS;
 use journal::Journal;
 use report::Report;
@@ -64,6 +74,8 @@ pub struct Settings {
     pub drop_for_good: bool,
     /// No faults at all: what is left is concurrency.
     pub calm: bool,
+    /// Two relays, and the database is restarted, crashed, and loses sessions to SIGKILL: `make chaos`.
+    pub chaos: bool,
 }
 
 /// A record on both sides.
@@ -78,9 +90,17 @@ pub(crate) struct Pair {
 /// Runs one soak.
 pub async fn run(settings: &Settings) -> Result<Report> {
     let begun = Instant::now();
-    let world = World::without_relay(&format!("soak{}", settings.seed), fields::change_mapping).await?;
+    let name = format!("soak{}", settings.seed);
+    // Chaos takes its server down, so it has one of its own; both end with this function.
+    let own = settings.chaos.then(Cluster::start).transpose()?.map(Arc::new);
+    let mut world = match &own {
+        Some(cluster) => World::on(cluster, &name, fields::change_mapping).await?,
+        None => World::without_relay(&name, fields::change_mapping).await?,
+    };
     world.sim.set_rate_limit(0);
-    let mut troubles = Troubles::new(&world, settings)?;
+    let calm = Arc::new(tokio::sync::RwLock::new(()));
+    let database = own.clone().map(|cluster| Database::new(cluster, Arc::clone(&calm)));
+    let mut troubles = Troubles::new(&world, settings, database)?;
     let pairs = link(&world, settings.records).await.context("linking the records")?;
     let initial = rows(&world).await?;
     world.sim.clear_log();
@@ -104,12 +124,13 @@ pub async fn run(settings: &Settings) -> Result<Report> {
                 .map(|(n, pair)| (n, pair.clone()))
                 .collect();
             let seed = settings.seed.wrapping_mul(1_000).wrapping_add(number as u64);
-            let actor = actors::Actor::new(world.sim.clone(), world.url.clone(), own, StdRng::seed_from_u64(seed));
+            let rng = StdRng::seed_from_u64(seed);
+            let actor = actors::Actor::new(world.sim.clone(), world.url.clone(), own, rng, Arc::clone(&calm));
             tokio::spawn(actor.run(until))
         })
         .collect();
     troubles.look_at_clocks(&world).await?;
-    troubles.run(&world, until).await?;
+    troubles.run(&mut world, until).await?;
     let mut journal = Journal::default();
     for actor in actors {
         journal.merge(actor.await.context("an editing session panicked")??);
@@ -152,6 +173,9 @@ pub async fn run(settings: &Settings) -> Result<Report> {
     api_calls(&world, &pairs, &mut report);
     troubles.stop();
     world.sim.stop().await;
+    if let Some(cluster) = own {
+        cluster.stop();
+    }
     report.took = begun.elapsed();
     Ok(report)
 }

@@ -13,6 +13,7 @@ use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
+use super::database::Database;
 use crate::simulator::{Fault, FaultKind, Op, Policy};
 use crate::world::World;
 
@@ -23,6 +24,8 @@ pub(crate) const LONGEST_LATE: Duration = Duration::from_millis(1_500);
 const FAULT_MS: std::ops::Range<u64> = 80..240;
 /// Pause between two crashes.
 const CRASH_MS: std::ops::Range<u64> = 2_500..5_000;
+/// Pause between two outages of the database.
+const OUTAGE_MS: std::ops::Range<u64> = 5_000..10_000;
 /// Pause between two looks at open conflicts.
 const RESOLVE: Duration = Duration::from_secs(1);
 /// Open conflicts that a person decides at a time.
@@ -51,7 +54,8 @@ pub(crate) struct Troubles {
     rng: StdRng,
     calm: bool,
     config: Config,
-    relay: Option<Victim>,
+    relays: Vec<Option<Victim>>,
+    database: Option<Database>,
     counts: BTreeMap<&'static str, usize>,
     /// How far apart edits of the two sides had to be to be told apart, at most, microseconds.
     pub(crate) tie_us: i64,
@@ -59,7 +63,7 @@ pub(crate) struct Troubles {
 
 impl Troubles {
     /// Starts the relay; the trouble starts with [`Troubles::run`].
-    pub(crate) fn new(world: &World, settings: &Settings) -> Result<Self> {
+    pub(crate) fn new(world: &World, settings: &Settings, database: Option<Database>) -> Result<Self> {
         // The settings end with the section `retry`. Faults are frequent here, and a record whose tries are used up would
         // wait for a person.
         let mut config = world.config("max_retries = 1000")?;
@@ -68,15 +72,23 @@ impl Troubles {
             rng: StdRng::seed_from_u64(settings.seed ^ 0xbad),
             calm: settings.calm,
             config,
-            relay: None,
+            relays: (0..if database.is_some() { 2 } else { 1 }).map(|_| None).collect(),
+            database,
             counts: BTreeMap::new(),
             tie_us: 0,
         };
-        troubles.start(world)?;
+        troubles.start_all(world)?;
         Ok(troubles)
     }
 
-    fn start(&mut self, world: &World) -> Result<()> {
+    fn start_all(&mut self, world: &World) -> Result<()> {
+        for place in 0..self.relays.len() {
+            self.start(world, place)?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, world: &World, place: usize) -> Result<()> {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let config = self.config.clone();
         let (tell, told) = std::sync::mpsc::channel();
@@ -98,16 +110,25 @@ impl Troubles {
             .context("the relay did not start")??;
         let url = format!("http://{address}/v1/webhooks/hubspot/company");
         world.sim.set_webhook_url(Some(&url));
-        self.relay = Some(Victim(Some(runtime)));
+        self.relays[place] = Some(Victim(Some(runtime)));
         Ok(())
     }
 
-    /// Crashes the relay, if one runs.
+    /// Crashes the relays.
     pub(crate) fn stop(&mut self) {
-        self.relay = None;
+        self.relays.iter_mut().for_each(|relay| *relay = None);
     }
 
-    /// Crashes the relay, ends its leases and starts another.
+    /// Crashes one of several relays and starts another in its place. Its leases are nobody's business: they end.
+    async fn replace(&mut self, world: &World) -> Result<()> {
+        let place = self.rng.random_range(0..self.relays.len());
+        self.relays[place] = None;
+        let pause = self.rng.random_range(50..400);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        self.start(world, place)
+    }
+
+    /// Crashes the relays, ends their leases and starts others.
     pub(crate) async fn restart(&mut self, world: &World) -> Result<()> {
         self.stop();
         let pause = self.rng.random_range(50..400);
@@ -121,7 +142,7 @@ impl Troubles {
                 &[],
             )
             .await?;
-        self.start(world)
+        self.start_all(world)
     }
 
     fn count(&mut self, what: &'static str) {
@@ -129,7 +150,8 @@ impl Troubles {
     }
 
     /// Makes trouble until that instant.
-    pub(crate) async fn run(&mut self, world: &World, until: Instant) -> Result<()> {
+    pub(crate) async fn run(&mut self, world: &mut World, until: Instant) -> Result<()> {
+        let mut outage = Instant::now() + Duration::from_millis(self.rng.random_range(OUTAGE_MS));
         let mut crash = Instant::now() + Duration::from_millis(self.rng.random_range(CRASH_MS));
         let mut resolve = Instant::now() + RESOLVE;
         while Instant::now() < until {
@@ -140,8 +162,17 @@ impl Troubles {
             }
             if !self.calm && Instant::now() > crash {
                 self.count("relay crashed");
-                self.restart(world).await?;
+                if self.relays.len() > 1 {
+                    self.replace(world).await?;
+                } else {
+                    self.restart(world).await?;
+                }
                 crash = Instant::now() + Duration::from_millis(self.rng.random_range(CRASH_MS));
+            }
+            if let Some(database) = self.database.as_ref().filter(|_| Instant::now() > outage) {
+                let what = database.trouble(world, &mut self.rng).await?;
+                self.count(what);
+                outage = Instant::now() + Duration::from_millis(self.rng.random_range(OUTAGE_MS));
             }
             if Instant::now() > resolve {
                 self.resolve_some(world).await?;

@@ -36,7 +36,8 @@ async fn screens_fit_desktop_and_phone_in_light_and_dark() -> Result<()> {
             first.clone_from(&key);
             let long = "A very long legal name that nobody would print on a letter and that still has to fit a phone, "
                 .repeat(4);
-            site.conflict(&key, &id, "legal_name", "Northwind Traders plc", &long).await?;
+            site.conflict(&key, &id, "legal_name", "Northwind Traders plc", &long)
+                .await?;
         }
         w.update(&key, "status = 'BOGUS'").await?;
     }

@@ -85,3 +85,45 @@ async fn each_kind_of_difference_is_named_and_set_right() -> Result<()> {
     assert_eq!(findings(&world, again).await?, expected(&left));
     Ok(())
 }
+
+/// What happens to whole records without a webhook: a merge is followed, a deletion marks the row's record as missing, and a
+/// record that was restored is met again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn merges_deletions_and_restores_that_nobody_told_of() -> Result<()> {
+    let world = World::start("whole_records").await?;
+    let (merged, first) = world.linked("BAN-1", "Acme").await?;
+    let (deleted, second) = world.linked("BAN-2", "Beta").await?;
+    world
+        .sql
+        .batch_execute("UPDATE hubspot.link SET linked_at = linked_at - interval '1 hour'")
+        .await?;
+    world.sim.set_webhook_url(None);
+    let problem = |e| anyhow::anyhow!("{e:?}");
+    let other = world.person_creates(&[("name", "Acme twice")])?;
+    let survivor = world.sim.ui_merge("companies", &first, &other).map_err(problem)?;
+    world.sim.ui_delete("companies", &second).map_err(problem)?;
+    let run = reconcile(&world, false).await?;
+    let found = findings(&world, run).await?;
+    let followed = format!("found_only_by_reconciling compared_again - {survivor}");
+    assert_eq!(
+        found,
+        expected(&[(&merged, &followed), (&deleted, "missing_there marked_missing - -")])
+    );
+    world.until("NOT EXISTS (SELECT 1 FROM hubspot.outbox)").await?;
+    assert_eq!(world.hubspot_id(&merged).await?, Some(survivor.clone()));
+    world.update(&merged, "company_name = 'Acme for all'").await?;
+    world.until_hubspot(&survivor, "name", Some("Acme for all")).await?;
+
+    world.sim.ui_restore("companies", &second).map_err(problem)?;
+    world.person_sets(&second, "name", "Beta is back")?;
+    let run = reconcile(&world, false).await?;
+    let found = findings(&world, run).await?;
+    assert_eq!(found, expected(&[(&deleted, "unlinked compared_again - -")]));
+    world
+        .until(&format!(
+            "(SELECT company_name = 'Beta is back' FROM customers WHERE id = {deleted})"
+        ))
+        .await?;
+    assert_eq!(world.count("FROM hubspot.link WHERE status <> 'linked'").await?, 0);
+    Ok(())
+}

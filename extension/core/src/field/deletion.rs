@@ -159,9 +159,9 @@ impl FieldState {
         if policy.direction == Direction::None {
             return;
         }
-        if let Some(flight) = self.in_flight.clone() {
+        if let Some(flight) = &self.in_flight.clone() {
             let landed = versions.iter().filter(|v| {
-                v.source == Source::Own && self.may_be_in_flight(&flight, v.at) && self.same(&v.value, &flight.value)
+                v.source == Source::Own && self.may_be_in_flight(flight, v.at) && self.same(&v.value, &flight.value)
             });
             match landed.max_by_key(|v| v.at) {
                 Some(v) => self.complete(policy, &flight.value, &v.value, v.at, flight.generation, out),

@@ -5,7 +5,7 @@
 //! its way or an event that waits to be applied is left alone: it takes care of itself.
 
 use super::run::{Finding, Run};
-use crate::book::{Book, Entry, Record, Written};
+use crate::book::{Book, Entry, Record, Written, read_rows};
 use crate::catalog::{Catalog, Clock, Field, Mapping};
 use crate::relay::decide::{Observation, remember};
 use crate::relay::{absorb_all, collision, now_us, one_at_a_time, refused_by_table};
@@ -138,6 +138,8 @@ pub fn among(sql: &str, arg: &Json) -> BTreeSet<i64> {
 
 fn look(run: &Run, record: &Record, seen: &Observation) -> Look {
     match (seen.found, record.status.as_str()) {
+        // A deletion or a merge that was heard of takes its own way.
+        _ if record.lifecycle.is_some() => Look::Fine,
         (Some(false), "linked") if record.contacted => Look::Settle,
         (Some(true), "missing" | "deleted_there") => Look::Settle,
         (Some(true), "linked") if record.contacted => {
@@ -213,6 +215,8 @@ fn set_right(run: &mut Run, seen: &BTreeMap<i64, &Observation>) {
         let found = match (observation.found, record.status.as_str()) {
             (Some(false), _) if young.contains(id) => continue,
             (Some(false), _) => vec![missing(record)],
+            // A row that followed its record is not there any more.
+            (_, "missing" | "deleted_there") if !has_row(record) => continue,
             (_, "missing" | "deleted_there") => vec![back(record)],
             _ if observation.hubspot_id != record.hubspot_id => vec![survivor(record, observation, taken.contains(id))],
             _ => fields(run, record, observation, clock, now),
@@ -275,6 +279,10 @@ fn missing(record: &mut Record) -> Finding {
         action: "marked_missing",
         ..found
     }
+}
+
+fn has_row(record: &Record) -> bool {
+    !read_rows(&record.mapping, &[&record.key], &[], false).is_empty()
 }
 
 /// HubSpot knows a record again that was missing or deleted: both sides are compared anew.

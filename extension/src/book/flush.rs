@@ -50,7 +50,10 @@ WITH v AS (SELECT * FROM json_to_recordset($1::json) AS v (id bigint, link_id bi
 INSERT INTO hubspot.conflicts (id, entity_type, entity_key, field, kind, warp_value, warp_changed_at, warp_changed_by,
   hubspot_value, hubspot_changed_at, hubspot_changed_by, base_value, strategy, status, winner, reason, resolved_by, resolved_at, link_id, field_id)
 SELECT v.id, v.entity_type, v.entity_key, v.field, v.kind, v.warp_value, to_timestamp(nullif(v.warp_us, 0) / 1e6),
-  (SELECT concat_ws(' ', l.actor, nullif(l.application_name, '')) FROM hubspot.sync_log l WHERE l.id = v.warp_edit),
+  CASE WHEN v.kind = 'DELETE_UPDATE' AND v.warp_value IS NULL
+    THEN (SELECT l.actor FROM hubspot.sync_log l WHERE l.entity_type = v.entity_type AND l.entity_key = v.entity_key AND l.field IS NULL
+            AND l.side = 'WARP' AND l.action = 'deleted' ORDER BY l.id DESC LIMIT 1)
+    ELSE (SELECT concat_ws(' ', l.actor, nullif(l.application_name, '')) FROM hubspot.sync_log l WHERE l.id = v.warp_edit) END,
   v.hubspot_value, to_timestamp(nullif(v.hubspot_us, 0) / 1e6), v.hubspot_by, v.base_value, v.strategy,
   CASE WHEN v.winner IS NULL THEN 'open' ELSE 'resolved' END, v.winner, v.reason,
   CASE WHEN v.winner IS NOT NULL THEN 'policy' END, CASE WHEN v.winner IS NOT NULL THEN clock_timestamp() END,

@@ -67,6 +67,12 @@ impl Event {
             .collect()
     }
 
+    /// Who made the change, as HubSpot names it.
+    fn author(&self) -> String {
+        let parts = [self.text("changeSource"), self.text("sourceId")];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+
     /// HubSpot says that this app wrote it.
     pub fn source(&self) -> Source {
         let ours = self.text("changeSource").as_deref() == Some("INTEGRATION")
@@ -252,11 +258,7 @@ fn one(book: &mut Book, event: &Event) -> Verdict {
                     }
                 };
                 let source = event.source();
-                let author = [event.text("changeSource"), event.text("sourceId")]
-                    .into_iter()
-                    .flatten()
-                    .collect::<Vec<_>>();
-                record.authors.insert((field.id, event.at_us), author.join(" "));
+                record.authors.insert((field.id, event.at_us), event.author());
                 let intake = record.event(&field, clock, now, |state, policy, out| {
                     state.inbound(policy, &value, event.at_us, source, out)
                 });
@@ -287,5 +289,6 @@ fn row_is_gone(record: &mut Record, field: &Rc<Field>, event: &Event, clock: Clo
         at: event.at_us,
         source: event.source(),
     };
+    record.authors.insert((field.id, event.at_us), event.author());
     archive::edited(record, field, &version, clock, now)
 }

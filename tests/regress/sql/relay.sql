@@ -1,4 +1,5 @@
 -- A record's way, as the relay walks it: claim, decide, write, complete; then HubSpot's own change, and a conflict.
+\set SHOW_CONTEXT never
 CREATE TABLE deal (id int PRIMARY KEY, ban text UNIQUE, name text);
 SELECT hubspot.import_mapping('deal', 'deal', 'deals', '{
   "ban": {"hubspot_property": "warp_ban", "warp_field": "ban", "sync_direction": "WARP_TO_HUBSPOT", "conflict_resolution": "WARP_WINS"},

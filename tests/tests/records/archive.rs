@@ -136,6 +136,9 @@ async fn stands(name: &str, strategy: &str, edit_first: bool) -> Result<()> {
         conflict(&world).await?,
         delete_update(None, Some("There"), Some("WARP"))
     );
+    // It says who stands on either side.
+    let who = "warp_changed_by = 'postgres' AND hubspot_changed_by LIKE 'CRM_UI %'";
+    assert_eq!(world.count(&format!("FROM hubspot.conflicts WHERE {who}")).await?, 1);
     ledger_is_complete(&world).await
 }
 

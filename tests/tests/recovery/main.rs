@@ -17,7 +17,7 @@ async fn inventory(world: &World) -> Result<Vec<String>> {
         ("field_mapping", "id"),
         ("link", "id"),
         ("sync_state", "link_id, field_id"),
-        ("capture", "id"),
+        ("capture", "position"),
         ("queue", "link_id"),
         ("conflicts", "id"),
         ("failed_syncs", "id"),

@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn numbers_times_and_labels_read_well() {
-        assert_eq!(number(&1_234_567), "1,234,567");
+        assert_eq!(number(1_234_567), "1,234,567");
         assert_eq!(count(&100_001), "100,000+");
         assert_eq!(count(&100_000), "100,000");
         assert_eq!(words("BOTH_MODIFIED"), "Both modified");

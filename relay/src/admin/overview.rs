@@ -38,7 +38,9 @@ impl Screen {
     }
 
     fn oldest(&self) -> String {
-        self.data.status.oldest_waiting_seconds.map_or_else(
+        let status = &self.data.status;
+        let oldest = status.oldest_waiting_seconds.filter(|_| status.queue_depth > 0);
+        oldest.map_or_else(
             || "nothing waits".to_owned(),
             |s| format!("oldest {}", view::duration(s as f64)),
         )

@@ -107,9 +107,12 @@ async fn screen(app: &App, who: &Signed, fields: &Fields) -> Result<Option<One>,
         fields.raw("key").unwrap_or_default(),
         fields.get("field"),
     );
-    let Some(r) = app.db.page_record(of, key).await? else {
+    let Some(mut r) = app.db.page_record(of, key).await? else {
         return Ok(None);
     };
+    // What needs a person comes first.
+    r.fields
+        .sort_by_key(|f| (f.conflict_id.is_none() && f.failure.is_none(), f.status == "in_sync"));
     let mut history = app
         .db
         .page_history(of, key, field, fields.number("before"), LINES + 1)

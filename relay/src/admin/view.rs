@@ -245,9 +245,15 @@ pub fn marked(this: &str, other: &str) -> Marked {
     let mut tail = (0..most - head)
         .take_while(|i| a[a.len() - 1 - i] == b[b.len() - 1 - i])
         .count();
-    // A mark in the middle of nothing alike only distracts.
+    // Whole words are marked. Where nothing is alike, a mark says nothing.
+    while head > 0 && a[head - 1].is_alphanumeric() {
+        head -= 1;
+    }
+    while tail > 0 && a[a.len() - tail].is_alphanumeric() {
+        tail -= 1;
+    }
     if head + tail < 3 {
-        (head, tail) = (0, 0);
+        (head, tail) = (a.len(), 0);
     }
     let text = |part: &[char]| part.iter().collect::<String>();
     Marked {
@@ -296,12 +302,12 @@ mod tests {
         let m = marked("Acme Limited", "Acme Unlimited");
         assert_eq!(
             (m.before.as_str(), m.differs.as_str(), m.after.as_str()),
-            ("Acme ", "L", "imited")
+            ("Acme ", "Limited", "")
         );
         let m = marked("aa", "aaa");
         assert_eq!(format!("{}{}{}", m.before, m.differs, m.after), "aa");
         let m = marked("x", "y");
-        assert_eq!(m.differs, "x");
+        assert_eq!((m.before.as_str(), m.differs.as_str()), ("x", ""));
         assert_eq!(marked("", "y").differs, "");
     }
 

@@ -16,6 +16,10 @@
   for (const box of boxes()) box.addEventListener('change', show);
   if (all) show();
 
+  // On a phone the menu is wider than the screen.
+  const current = document.querySelector('.top nav [aria-current]');
+  if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.offsetLeft - 24;
+
   // A choice filters at once; the button stays for the keyboard and for text.
   for (const select of document.querySelectorAll('.filters select')) select.addEventListener('change', () => select.form.requestSubmit());
 

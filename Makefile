@@ -80,7 +80,6 @@ test: ## Set up, lint, build the extension and run every test suite
 	@$(MAKE) --no-print-directory test-core
 	@$(MAKE) --no-print-directory test-relay
 	@$(MAKE) --no-print-directory test-e2e
-	@$(MAKE) --no-print-directory test-packages
 	@echo "== summary"
 	@cat $(SUITES)
 

@@ -7,10 +7,11 @@ suite=bookworm
 if [ ! -e "$cache/ready" ]; then
   # The mirror that this system's own apt uses for the Debian archive.
   mirror=$(apt-get indextargets --format '$(LABEL)|$(REPO_URI)' 'Created-By: Packages' | awk -F'|' '$1 == "Debian" { print $2; exit }')
+  [ -n "$mirror" ] || { echo "clean-root.sh: apt knows no Debian archive: run apt-get update, or add one to its sources" >&2; exit 1; }
   rm -rf --one-file-system "$cache"
   mkdir -p "$cache"
   debootstrap --variant=minbase --keyring=/usr/share/keyrings/debian-archive-keyring.gpg "$suite" "$cache/base" \
-    "${mirror:-http://deb.debian.org/debian}" >"$cache/log" || { tail -n 20 "$cache/log" >&2; exit 1; }
+    "$mirror" >"$cache/log" || { tail -n 20 "$cache/log" >&2; exit 1; }
   touch "$cache/ready"
 fi
 cp -a "$cache/base" "$dir"

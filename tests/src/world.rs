@@ -175,10 +175,10 @@ listen = "127.0.0.1:0"
 client_secret = "{secret}"
 [admin]
 listen = "127.0.0.1:0"
+{schedule}
 [retry]
 initial_delay = "50ms"
 max_delay = "500ms"
-{schedule}
 {more}
 "#,
             base = self.sim.base_url(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -34,7 +35,9 @@ pub(crate) fn parse_url(url: &SecretString) -> Result<(tokio_postgres::Config, T
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(ConfigError::new(key, "names no host"));
     }
-    config.ssl_mode(tls.mode());
+    // A Unix socket needs no TLS and has no name to check: as libpq does, the mode is ignored there.
+    let local = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+    config.ssl_mode(if local { SslMode::Disable } else { tls.mode() });
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     config.connect_timeout(
         config

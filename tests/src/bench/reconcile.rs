@@ -240,7 +240,7 @@ impl Drop for Process {
     }
 }
 
-/// What the process of [`Process::start`] does.
+/// What the process of `Process::start` does.
 ///
 /// # Errors
 ///

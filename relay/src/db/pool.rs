@@ -36,7 +36,8 @@ pub(crate) fn parse_url(url: &SecretString) -> Result<(tokio_postgres::Config, T
         return Err(ConfigError::new(key, "names no host"));
     }
     // A Unix socket needs no TLS and has no name to check: as libpq does, the mode is ignored there.
-    let local = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+    let hosts = config.get_hosts();
+    let local = !hosts.is_empty() && hosts.iter().all(|host| matches!(host, Host::Unix(_)));
     config.ssl_mode(if local { SslMode::Disable } else { tls.mode() });
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     config.connect_timeout(

@@ -106,7 +106,7 @@ test-relay: ## Tests of the relay (no PostgreSQL)
 
 .PHONY: test-e2e
 test-e2e: ## End-to-end tests with PostgreSQL and the simulator (after make ext)
-	@$(SUITE) e2e $(CARGO) test --locked -p hubspot_sync_tests
+	@$(SUITE) e2e $(CARGO) test --locked --no-fail-fast -p hubspot_sync_tests
 
 .PHONY: test-alerts
 test-alerts: ## Metrics, alert rules, dashboard and runbook against a relay that runs (after make ext)

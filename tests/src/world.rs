@@ -310,12 +310,15 @@ max_delay = "500ms"
         .await
     }
 
-    /// Waits until the clock has left the millisecond it shows, so that what comes next is later for HubSpot too, whose
-    /// timestamps are whole milliseconds.
-    pub async fn next_millisecond(&self) -> Result<()> {
-        let clock = "floor(extract(epoch FROM clock_timestamp()) * 1000)";
+    /// Waits until an edit made now is later beyond doubt than all that were made before: HubSpot's timestamps are whole
+    /// milliseconds, and `LATEST_WINS` calls edits a tie that are closer than the clocks can be compared, which a busy
+    /// machine does badly. Twice the uncertainty, since the measured offset may itself be off by as much.
+    pub async fn later(&self) -> Result<()> {
+        let clock = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
         let now = self
-            .text(&format!("SELECT ({clock} + 1)::text"))
+            .text(&format!(
+                "SELECT ({clock} + 2000 + 2 * coalesce((SELECT max(clock_uncertainty_us) FROM hubspot.binding), 0))::text"
+            ))
             .await?
             .context("now")?;
         self.until(&format!("{clock} > {now}")).await

@@ -26,12 +26,12 @@ async fn apart(name: &str, winner: &'static str) -> Result<(World, String, Strin
 }
 
 async fn edit_here(world: &World, key: &str, name: &str) -> Result<()> {
-    world.next_millisecond().await?;
+    world.later().await?;
     world.update(key, &format!("company_name = '{name}'")).await
 }
 
 async fn edit_there(world: &World, id: &str, name: &str) -> Result<()> {
-    world.next_millisecond().await?;
+    world.later().await?;
     world.person_sets(id, "name", name)
 }
 
@@ -487,11 +487,11 @@ async fn first_met(name: &str, winner: &'static str, by_id: bool, row_first: boo
     };
     let (key, id): (String, String) = if row_first {
         let key = world.sql.query_one(&insert(None), &[]).await?.get(0);
-        world.next_millisecond().await?;
+        world.later().await?;
         (key, world.person_creates(&company)?)
     } else {
         let id = world.person_creates(&company)?;
-        world.next_millisecond().await?;
+        world.later().await?;
         let key = world
             .sql
             .query_one(&insert(by_id.then(|| id.clone())), &[])

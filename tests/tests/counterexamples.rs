@@ -81,7 +81,7 @@ async fn complete_after_a_newer_echo() -> Result<()> {
     let gate = world.sim.gate(Op::BatchUpdate);
     world.update(&key, "company_name = 'Ours'").await?;
     reached(&gate).await?;
-    world.next_millisecond().await?;
+    world.later().await?;
     world.person_sets(&id, "name", "Theirs, newer")?;
     world
         .until(&format!(

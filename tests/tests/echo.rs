@@ -374,7 +374,7 @@ async fn an_uncommitted_edit_is_not_overwritten_unseen() -> Result<()> {
         "BEGIN; UPDATE customers SET company_name = 'Here' WHERE id = {key}"
     ))
     .await?;
-    world.next_millisecond().await?;
+    world.later().await?;
     world.person_sets(&id, "name", "There")?;
     world
         .until("EXISTS (SELECT 1 FROM hubspot.webhook_events WHERE event->>'propertyValue' = 'There')")

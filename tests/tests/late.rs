@@ -78,7 +78,7 @@ async fn a_write_that_lands_late_does_not_pass_for_a_later_one() -> Result<()> {
     world.sim.hold_webhooks();
     // The write that was given up lands, and a person sets A once more.
     world.until_hubspot(&id, "name", Some("B")).await?;
-    world.next_millisecond().await?;
+    world.later().await?;
     world.person_sets(&id, "name", "A")?;
     // Later than the clocks' uncertainty.
     tokio::time::sleep(Duration::from_millis(500)).await;

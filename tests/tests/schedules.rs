@@ -103,7 +103,7 @@ impl Schedule {
         );
         let value = format!("{} {}", if here { "here" } else { "there" }, self.step);
         let (key, id) = &self.records[r];
-        self.world.next_millisecond().await?;
+        self.world.later().await?;
         if here {
             self.world.update(key, &(FIELDS[f].set)(&value)).await?;
         } else {

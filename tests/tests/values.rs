@@ -902,7 +902,7 @@ async fn a_nul_character_met_when_looking() -> Result<()> {
     table.out("c_text", "'kept'", Some("kept")).await?;
     table.world.sim.hold_webhooks();
     table.person_sets("c_text", "a\0b")?;
-    table.world.next_millisecond().await?;
+    table.world.later().await?;
     // Both are looked at before they are written.
     table.set("other", "'goes on', c_text = 'later'").await?;
     table.world.until_hubspot(&table.id, "other", Some("goes on")).await?;

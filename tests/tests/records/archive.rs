@@ -6,7 +6,7 @@ use hubspot_sync_tests::world::World;
 use serde_json::json;
 
 use super::{
-    apart, conflict, delete, delete_update, is_archived, later, ledger_is_complete, link, reached, together,
+    apart, conflict, delete, delete_update, is_archived, ledger_is_complete, link, reached, together,
     until_archived,
 };
 
@@ -116,10 +116,10 @@ async fn concurrent(world: &mut World, edit_first: bool) -> Result<(String, Stri
     apart(world).await?;
     if edit_first {
         world.person_sets(&id, "name", "There")?;
-        later().await;
+        world.later().await?;
     }
     delete(world, &key).await?;
-    later().await;
+    world.later().await?;
     if !edit_first {
         world.person_sets(&id, "name", "There")?;
     }

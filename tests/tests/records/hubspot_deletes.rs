@@ -5,7 +5,7 @@ use hubspot_sync_tests::simulator::Op;
 use hubspot_sync_tests::world::World;
 use serde_json::json;
 
-use super::{apart, conflict, delete_update, is_archived, later, ledger_is_complete, link, together};
+use super::{apart, conflict, delete_update, is_archived, ledger_is_complete, link, together};
 
 async fn world(name: &str, strategy: &str, on_hubspot_delete: &str) -> Result<World> {
     super::world(name, strategy, json!({"on_hubspot_delete": on_hubspot_delete})).await
@@ -110,10 +110,10 @@ async fn concurrent(world: &mut World, edit_first: bool) -> Result<(String, Stri
     apart(world).await?;
     if edit_first {
         world.update(&key, "company_name = 'Here'").await?;
-        later().await;
+        world.later().await?;
     }
     person_deletes(world, &id)?;
-    later().await;
+    world.later().await?;
     if !edit_first {
         world.update(&key, "company_name = 'Here'").await?;
     }
@@ -272,7 +272,7 @@ async fn a_deletion_heard_of_after_the_restore_is_old() -> Result<()> {
     let (key, id) = world.linked("BAN-1", "Acme").await?;
     world.sim.hold_webhooks();
     person_deletes(&world, &id)?;
-    later().await;
+    world.later().await?;
     person_restores(&world, &id)?;
     let of = |name: &str| {
         let name = name.to_owned();

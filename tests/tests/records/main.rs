@@ -94,11 +94,6 @@ async fn together(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// Lets the clocks move on, further than they can be compared.
-async fn later() {
-    tokio::time::sleep(Duration::from_millis(20)).await;
-}
-
 /// The facts of the one conflict there is.
 async fn conflict(world: &World) -> Result<Json> {
     let rows = world

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, anyhow};
 use hubspot_sync_tests::world::World;
 use serde_json::{Value as Json, json};
 
-use super::{conflict, later, ledger_is_complete, link};
+use super::{conflict, ledger_is_complete, link};
 
 async fn world(name: &str, strategy: &str) -> Result<World> {
     // Whatever is deleted must not be deleted by a merge.
@@ -167,7 +167,7 @@ async fn into_an_older_one(name: &str, strategy: &str) -> Result<(World, String,
     let world = world(name, strategy).await?;
     let primary = world.person_creates(&[("name", "Older there"), ("phone", "999")])?;
     world.settle().await?;
-    later().await;
+    world.later().await?;
     let (key, id) = world.linked("BAN-1", "Acme").await?;
     world.person_sets(&id, "name", "Newer seen")?;
     world.settle().await?;

@@ -5,7 +5,7 @@ use hubspot_sync_tests::simulator::Op;
 use hubspot_sync_tests::world::World;
 use serde_json::{Value as Json, json};
 
-use super::{later, link, reached};
+use super::{link, reached};
 
 /// Every table of the extension.
 async fn tables(world: &World) -> Result<Vec<String>> {
@@ -206,7 +206,7 @@ async fn a_new_row_under_a_forgotten_key_is_another_record() -> Result<()> {
     let (key, _) = world.linked("BAN-SECRET", "Secret-First").await?;
     forget(&world, &key).await?;
     super::delete(&world, &key).await?;
-    later().await;
+    world.later().await?;
     world
         .sql
         .execute(

@@ -1,15 +1,14 @@
 //! Our write lands over an edit that nobody here knew of yet.
 
 use super::{
-    agreed_on, both_modified, conflict, edit_here, edit_there, facts, strategy, times_are_those_of_the_edits, together,
-    warp_won,
+    agreed_on, both_modified, conflict, edit_here, edit_there, facts, strategy, times_are_those_of_the_edits, warp_won,
 };
 use anyhow::Result;
 use hubspot_sync_tests::simulator::Op;
 use hubspot_sync_tests::world::World;
 
 /// HubSpot's edit whose webhook is late, and our write that lands over it without a look: the value is known and fresh.
-async fn buried(name: &str, winner: &'static str) -> Result<(World, String, String)> {
+pub(super) async fn buried(name: &str, winner: &'static str) -> Result<(World, String, String)> {
     let world = World::start_with(name, strategy(winner)).await?;
     let (key, id) = world.linked("BAN-1", "Base").await?;
     world.sim.hold_webhooks();
@@ -58,7 +57,7 @@ async fn a_buried_edit_that_wins_is_brought_back() -> Result<()> {
 }
 
 /// HubSpot's edit comes between our look and our write.
-async fn between_look_and_write(name: &str, winner: &'static str) -> Result<(World, String, String)> {
+pub(super) async fn between_look_and_write(name: &str, winner: &'static str) -> Result<(World, String, String)> {
     let world = World::start_with(name, strategy(winner)).await?;
     let (key, id) = world.linked("BAN-1", "Base").await?;
     world.sim.clear_log();

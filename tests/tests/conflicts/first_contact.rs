@@ -1,5 +1,6 @@
 //! Row and record meet for the first time and differ.
 
+use super::person::{resolve, resolved};
 use super::{agreed_on, conflict, facts, strategy};
 use anyhow::Context as _;
 use anyhow::Result;

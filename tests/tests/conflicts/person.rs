@@ -1,10 +1,7 @@
 //! A conflict is held for a person, who decides.
 
 use super::buried::between_look_and_write;
-use super::buried::buried;
-use super::{
-    agreed_on, apart, conflict, edit_here, edit_there, facts, part, strategy, times_are_those_of_the_edits, together,
-};
+use super::{agreed_on, apart, conflict, edit_here, edit_there, facts, part, times_are_those_of_the_edits, together};
 use anyhow::Context as _;
 use anyhow::Result;
 use hubspot_sync_tests::cluster::connect;
@@ -94,7 +91,7 @@ async fn manual_holds_the_field_and_follows_later_edits() -> Result<()> {
 }
 
 /// Calls `resolve_conflict` as a named role and gives who must stand in `resolved_by`.
-async fn resolve(world: &World, conflict_id: i64, winner: &str, value: Option<&str>) -> Result<String> {
+pub(super) async fn resolve(world: &World, conflict_id: i64, winner: &str, value: Option<&str>) -> Result<String> {
     world
         .sql
         .query_one(
@@ -106,7 +103,7 @@ async fn resolve(world: &World, conflict_id: i64, winner: &str, value: Option<&s
     world.text("SELECT session_user::text").await?.context("role")
 }
 
-async fn resolved(world: &World, winner: &str, by: &str) -> Result<()> {
+pub(super) async fn resolved(world: &World, winner: &str, by: &str) -> Result<()> {
     let row = conflict(world).await?;
     assert_eq!(
         part(&row, &["status", "winner", "resolved_by"]),

@@ -24,6 +24,7 @@ mod lend;
 pub mod liveness;
 pub mod metrics;
 mod portal;
+pub mod provision;
 pub mod reconcile;
 mod refused;
 pub mod report;

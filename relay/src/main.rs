@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use hubspot_relay::check::Finding;
 use hubspot_relay::config::{DEFAULT_CONFIG_FILE, EXIT_CONFIG};
 use hubspot_relay::reconcile::command::Wanted;
 use hubspot_relay::telemetry::{self, LogFormat};
@@ -26,8 +27,8 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes:
-  0   stopped as asked; check: all is well
-  1   failed, or stopped by a second signal; check: a fault was found
+  0   stopped as asked; check, provision: all is well
+  1   failed, or stopped by a second signal; check, provision: a fault was found or left
   2   wrong arguments
   78  wrong configuration: restarting does not help
 
@@ -42,7 +43,7 @@ enum Command {
     /// Run the relay until SIGTERM or SIGINT
     #[command(after_help = "Example:\n  HUBSPOT_RELAY_LOG=hubspot_relay=debug hubspot-relay run --config relay.toml")]
     Run(Settings),
-    /// Look at database, token and mapped properties, print what is found, and exit with 1 if anything is wrong
+    /// Look at database, clocks, token, scopes, mapped properties and webhook subscriptions; exit with 1 if anything is wrong
     ///
     /// Nothing is changed but the relay's entry in hubspot.relay_status and the property definitions that hubspot.plan and
     /// hubspot.check_mapping use.
@@ -52,7 +53,24 @@ enum Command {
     Check {
         #[command(flatten)]
         settings: Settings,
-        /// Print a JSON array of objects with ok, what and detail
+        /// Print a JSON array of objects with ok, what, detail and mend
+        #[arg(long)]
+        json: bool,
+    },
+    /// Create what HubSpot lacks for the mappings: warp_* properties, their group and options, webhook subscriptions
+    ///
+    /// Nothing else is changed in HubSpot, and nothing at all unless the database is armed for the token's portal. Exit code 1: something
+    /// could not be made; each line names the mend. Run again, it finds nothing left to do.
+    #[command(
+        after_help = "Examples:\n  hubspot-relay provision --dry-run --config relay.toml\n  hubspot-relay provision --json | jq '.[] | select(.ok | not)'"
+    )]
+    Provision {
+        #[command(flatten)]
+        settings: Settings,
+        /// Change nothing, only say what would be made
+        #[arg(long)]
+        dry_run: bool,
+        /// Print a JSON array of objects with ok, what, detail and mend
         #[arg(long)]
         json: bool,
     },
@@ -149,7 +167,9 @@ fn main() -> ExitCode {
         Command::Run(settings) => (true, settings),
         Command::Reconcile(wanted) => (false, &wanted.settings),
         Command::Backfill(wanted) => (false, &wanted.settings),
-        Command::Check { settings, .. } | Command::Init { settings, .. } => (false, settings),
+        Command::Check { settings, .. } | Command::Provision { settings, .. } | Command::Init { settings, .. } => {
+            (false, settings)
+        }
         Command::Completions { shell } => {
             let name = "hubspot-relay";
             clap_complete::generate(*shell, &mut Cli::command(), name, &mut std::io::stdout());
@@ -178,7 +198,14 @@ fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
-        Command::Check { json, .. } => runtime.block_on(check(&config, json)),
+        Command::Check { json, .. } => {
+            let findings = runtime.block_on(hubspot_relay::check::check(&config));
+            findings.map(|findings| show(&findings, json))
+        }
+        Command::Provision { dry_run, json, .. } => {
+            let findings = runtime.block_on(hubspot_relay::provision::provision(&config, dry_run));
+            findings.map(|findings| show(&findings, json))
+        }
         Command::Init {
             table,
             object_type,
@@ -265,17 +292,17 @@ fn manual(name: Option<&str>) -> ExitCode {
     }
 }
 
-async fn check(config: &Config, json: bool) -> Result<ExitCode, RelayError> {
-    let findings = hubspot_relay::check::check(config).await?;
+/// Prints findings; any fault makes the exit code 1.
+fn show(findings: &[Finding], json: bool) -> ExitCode {
     if json {
         println!("{:#}", serde_json::json!(findings));
     } else {
-        for finding in &findings {
+        for finding in findings {
             println!("{finding}");
         }
     }
     let ok = findings.iter().all(|finding| finding.ok);
-    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl From<Reconcile> for Wanted {

@@ -17,7 +17,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT coalesce(jsonb_agg(jsonb_build_object('entity_type', m.entity_type, 'object_type', m.hubspot_object, 'enabled', m.enabled,
     'match_property', m.match_property,
     'properties', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', f.hubspot_property, 'field', f.field,
-        'direction', f.sync_direction, 'kind', f.kind) ORDER BY f.id), '[]') FROM hubspot.field_mapping f
+        'direction', f.sync_direction, 'kind', f.kind, 'enum_values', f.enum_values) ORDER BY f.id), '[]') FROM hubspot.field_mapping f
       WHERE f.mapping_id = m.id AND f.active)) ORDER BY m.id), '[]')
   FROM hubspot.object_mapping m
 $$;

@@ -123,8 +123,18 @@ impl World {
 
     /// The same in a cluster of the test's own, which it may stop and restart.
     pub async fn on(cluster: &Cluster, name: &str, change: impl FnOnce(&mut Json)) -> Result<World> {
+        World::with_portal(cluster, name, SimConfig::warp(), change).await
+    }
+
+    /// The same with another portal.
+    pub async fn with_portal(
+        cluster: &Cluster,
+        name: &str,
+        portal: SimConfig,
+        change: impl FnOnce(&mut Json),
+    ) -> Result<World> {
         hubspot_relay::install_crypto_provider();
-        let sim = Simulator::start(SimConfig::warp()).await?;
+        let sim = Simulator::start(portal).await?;
         let url = cluster.create_database(name).await?;
         let sql = connect(&url).await?;
         sql.batch_execute(CUSTOMERS).await?;

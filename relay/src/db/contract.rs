@@ -66,6 +66,9 @@ pub struct MappedProperty {
     /// The canonical type.
     #[serde(default)]
     pub kind: Option<String>,
+    /// The values it may have; none: any.
+    #[serde(default)]
+    pub enum_values: Option<Vec<String>>,
 }
 
 /// What must be read before deciding.
@@ -450,6 +453,16 @@ impl Db {
             .call("relay_mapping", "select to_jsonb(hubspot.relay_mapping())", &[])
             .await?;
         Ok(mappings.unwrap_or_default())
+    }
+
+    /// The database's clock, in milliseconds since 1970.
+    pub async fn now_ms(&self) -> Result<i64, DbError> {
+        self.call(
+            "clock",
+            "select to_jsonb((extract(epoch from clock_timestamp()) * 1000)::bigint)",
+            &[],
+        )
+        .await
     }
 
     /// Takes up to `max_records` records for `lease`.

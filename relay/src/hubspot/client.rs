@@ -2,7 +2,7 @@
 //!
 //! It does not retry: the retry schedule is kept in the database, so that a restart does not forget it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -67,6 +67,30 @@ struct Inner {
     auto: bool,
     limiter: RateLimiter,
     metrics: Metrics,
+    /// Of the newest answer.
+    clock: Mutex<Option<ClockReading>>,
+}
+
+/// How HubSpot's clock compares with this machine's. HubSpot gives whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockReading {
+    /// HubSpot's clock minus this machine's, in milliseconds.
+    pub offset_ms: i64,
+    /// How far that may be off, in milliseconds.
+    pub uncertainty_ms: i64,
+}
+
+impl ClockReading {
+    /// From the `Date` of an answer to a request that was sent and answered at those times of this machine, in milliseconds.
+    fn from_date(date: &str, sent_ms: i64, answered_ms: i64) -> Option<Self> {
+        let date = jiff::fmt::rfc2822::parse(date).ok()?.timestamp().as_millisecond();
+        let round_trip = (answered_ms - sent_ms).max(0);
+        // The header was cut to the second: on average half of one is missing.
+        Some(Self {
+            offset_ms: date + 500 - (sent_ms + round_trip / 2),
+            uncertainty_ms: 500 + round_trip / 2,
+        })
+    }
 }
 
 impl Client {
@@ -121,6 +145,7 @@ impl Client {
             auto,
             limiter: limiter(limit, config.search_per_second, config.requests_per_day),
             metrics,
+            clock: Mutex::new(None),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -140,6 +165,16 @@ impl Client {
     /// The rate limit all calls share.
     pub fn limiter(&self) -> &RateLimiter {
         &self.inner.limiter
+    }
+
+    /// The family of paths.
+    pub(super) fn version(&self) -> ApiVersion {
+        self.inner.version
+    }
+
+    /// HubSpot's clock minus this machine's, as the newest answer showed it; none before the first.
+    pub fn clock(&self) -> Option<ClockReading> {
+        *self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long a call waits for its answer.
@@ -249,7 +284,7 @@ impl Client {
         self.call(operation, Method::POST, &path, Some(body), deadline).await
     }
 
-    async fn get<T: DeserializeOwned + Default>(
+    pub(super) async fn get<T: DeserializeOwned + Default>(
         &self,
         operation: &'static str,
         path: &str,
@@ -258,7 +293,7 @@ impl Client {
         self.call(operation, Method::GET, path, None::<&()>, deadline).await
     }
 
-    async fn call<B: Serialize, T: DeserializeOwned + Default>(
+    pub(super) async fn call<B: Serialize, T: DeserializeOwned + Default>(
         &self,
         operation: &'static str,
         method: Method,
@@ -352,10 +387,17 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
+        let sent_ms = jiff::Timestamp::now().as_millisecond();
         let answer = request
             .send()
             .await
             .map_err(|error| transport_failure(operation, &error))?;
+        let answered_ms = jiff::Timestamp::now().as_millisecond();
+        if let Some(reading) =
+            header(answer.headers(), "date").and_then(|date| ClockReading::from_date(date, sent_ms, answered_ms))
+        {
+            *self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
+        }
         let status = answer.status();
         self.follow_allowance(answer.headers());
         let retry_after = header(answer.headers(), "retry-after").and_then(parse_retry_after);
@@ -458,5 +500,21 @@ fn transport_failure(operation: &'static str, error: &reqwest::Error) -> Failure
         policy: RatePolicy::Unknown,
         message: message.to_owned(),
         body: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_tells_hubspots_clock_to_the_second() {
+        let reading = ClockReading::from_date("Tue, 24 Nov 2026 10:00:00 GMT", 1_795_514_390_000, 1_795_514_391_000);
+        let expected = ClockReading {
+            offset_ms: 10_000,
+            uncertainty_ms: 1_000,
+        };
+        assert_eq!(reading, Some(expected));
+        assert_eq!(ClockReading::from_date("yesterday", 0, 0), None);
     }
 }

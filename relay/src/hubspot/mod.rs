@@ -7,3 +7,4 @@ pub mod model;
 pub mod paths;
 pub mod quota;
 pub mod refusal;
+pub mod setup;

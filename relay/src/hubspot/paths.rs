@@ -52,6 +52,25 @@ impl ApiVersion {
         }
     }
 
+    /// Path of the property groups of an object type.
+    pub fn groups(self, object_type: &str) -> String {
+        format!("{}/groups", self.properties(object_type))
+    }
+
+    /// Path of one property definition.
+    pub fn property(self, object_type: &str, name: &str) -> String {
+        format!("{}/{}", self.properties(object_type), segment(name))
+    }
+
+    /// Path of an app's webhook settings and subscriptions.
+    pub fn webhooks(self, app_id: i64) -> String {
+        match self {
+            Self::V3 => format!("/webhooks/v3/{app_id}"),
+            Self::Dated(release @ "2026-03") => format!("/webhooks/{release}/{app_id}"),
+            Self::Dated(release) => format!("/app-webhooks/{release}/{app_id}"),
+        }
+    }
+
     /// Path of the token endpoint.
     pub fn token(self) -> String {
         match self {
@@ -92,6 +111,16 @@ mod tests {
         assert_eq!(v3.objects("companies"), "/crm/v3/objects/companies");
         assert_eq!(dated.objects("2-17"), "/crm/objects/2026-03/2-17");
         assert_eq!(dated.properties("companies"), "/crm/properties/2026-03/companies");
+        assert_eq!(
+            dated.property("companies", "a b"),
+            "/crm/properties/2026-03/companies/a%20b"
+        );
+        assert_eq!(dated.groups("companies"), "/crm/properties/2026-03/companies/groups");
+        let newest = ApiVersion::parse("2026-09").unwrap();
+        assert_eq!(
+            [v3, dated, newest].map(|version| version.webhooks(7)),
+            ["/webhooks/v3/7", "/webhooks/2026-03/7", "/app-webhooks/2026-09/7"]
+        );
         assert_eq!(dated.account_details(), "/account-info/2026-03/details");
         assert_eq!(
             dated.listing("companies", Some("17"), &["a b".to_owned(), "c".to_owned()]),

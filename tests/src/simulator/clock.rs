@@ -40,3 +40,9 @@ pub(crate) fn iso(ms: i64) -> String {
         Err(_) => "1970-01-01T00:00:00.000Z".to_owned(),
     }
 }
+
+/// `Tue, 24 Nov 2026 10:00:00 GMT`, as the header `Date` has it.
+pub(crate) fn http_date(ms: i64) -> String {
+    let instant = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+    instant.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}

@@ -26,6 +26,8 @@ pub struct SimConfig {
     pub access_token_ttl: Duration,
     /// Scopes of the app; `None` grants all.
     pub scopes: Option<Vec<String>>,
+    /// Whether tokens may manage the app's webhook settings and subscriptions: those of private apps may not.
+    pub webhook_management: bool,
     /// Where webhooks go; `None` sends none.
     pub webhook_url: Option<String>,
     /// Delivery settings of webhooks.
@@ -62,6 +64,7 @@ impl Default for SimConfig {
             refresh_token: "na1-refresh-token".into(),
             access_token_ttl: Duration::from_secs(1800),
             scopes: None,
+            webhook_management: false,
             webhook_url: None,
             webhooks: WebhookConfig::default(),
             rate_limit: 100,

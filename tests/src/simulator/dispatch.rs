@@ -21,6 +21,16 @@ pub(crate) fn apply(inner: &Inner, content_type: &str, request: &ApiRequest) -> 
             "Unsupported Media Type: send application/json",
         ));
     }
+    if matches!(
+        request.route.op,
+        Op::WebhookSettings
+            | Op::WebhookSettingsSet
+            | Op::SubscriptionList
+            | Op::SubscriptionCreate
+            | Op::SubscriptionUpdate
+    ) {
+        return inner.manage_webhooks(request);
+    }
     let usage = (request.route.op == Op::AccountUsage).then(|| {
         let limiter = inner.limiter();
         (limiter.today(), limiter.daily_limit.unwrap_or(250_000))
@@ -80,8 +90,15 @@ fn dispatch(core: &mut Core, request: &ApiRequest) -> Result<Reply, ApiError> {
         Op::GroupUpdate => core.group_update(type_id, request),
         Op::GroupDelete => core.group_delete(type_id, name),
         Op::SchemaList => core.schema_list(),
-        Op::Any | Op::AccountDetails | Op::AccountUsage | Op::Token | Op::Unknown => {
-            Err(ApiError::not_found("The requested resource does not exist"))
-        }
+        Op::Any
+        | Op::AccountDetails
+        | Op::AccountUsage
+        | Op::Token
+        | Op::WebhookSettings
+        | Op::WebhookSettingsSet
+        | Op::SubscriptionList
+        | Op::SubscriptionCreate
+        | Op::SubscriptionUpdate
+        | Op::Unknown => Err(ApiError::not_found("The requested resource does not exist")),
     }
 }

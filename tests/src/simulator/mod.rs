@@ -41,6 +41,7 @@ mod search;
 mod server;
 pub mod signature;
 mod store;
+mod subscriptions;
 mod switches;
 mod values;
 mod webhooks;
@@ -85,6 +86,7 @@ pub(crate) struct Inner {
     /// Gates that the control endpoints hold, by name.
     gates: Mutex<HashMap<String, Gate>>,
     webhooks: Arc<Webhooks>,
+    managed: Mutex<subscriptions::Managed>,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -150,6 +152,7 @@ impl Simulator {
             faults: Mutex::new(Faults::new(config.seed)),
             gates: Mutex::new(HashMap::new()),
             webhooks: Arc::clone(&webhooks),
+            managed: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: Mutex::new(Vec::new()),
             config,

@@ -39,6 +39,11 @@ pub enum Op {
     AccountDetails,
     AccountUsage,
     Token,
+    WebhookSettings,
+    WebhookSettingsSet,
+    SubscriptionList,
+    SubscriptionCreate,
+    SubscriptionUpdate,
     /// A path that is not part of the API.
     Unknown,
 }
@@ -63,7 +68,8 @@ impl Op {
             PropertyCreate | PropertyUpdate | PropertyDelete | PropertyBatchCreate | PropertyBatchArchive
             | GroupCreate | GroupUpdate | GroupDelete => vec![format!("crm.schemas.{kind}.write")],
             SchemaList => vec!["crm.schemas.custom.read".to_owned()],
-            Any | AccountDetails | AccountUsage | Token | Unknown => Vec::new(),
+            Any | AccountDetails | AccountUsage | Token | WebhookSettings | WebhookSettingsSet | SubscriptionList
+            | SubscriptionCreate | SubscriptionUpdate | Unknown => Vec::new(),
         }
     }
 
@@ -97,6 +103,12 @@ pub(crate) fn route(method: &str, path: &str) -> Route {
         ["account-info", version, "details"] if known(version) && method == "GET" => to(Op::AccountDetails, "", ""),
         ["account-info", version, "api-usage", "daily", "private-apps"] if known(version) && method == "GET" => {
             to(Op::AccountUsage, "", "")
+        }
+        ["webhooks", version @ ("v3" | "2026-03"), app, rest @ ..]
+        | ["app-webhooks", version @ ("2025-09" | "2026-09"), app, rest @ ..]
+            if known(version) =>
+        {
+            webhooks(method, app, rest)
         }
         ["oauth", version, "token"] if known(version) && method == "POST" => to(Op::Token, "", ""),
         _ => None,
@@ -144,6 +156,19 @@ fn objects(method: &str, parts: &[&str]) -> Option<Route> {
         _ => return None,
     };
     to(op, object_type, id)
+}
+
+/// The app stands where the others have their object type.
+fn webhooks(method: &str, app: &str, parts: &[&str]) -> Option<Route> {
+    let (op, id) = match (method, parts) {
+        ("GET", ["settings"]) => (Op::WebhookSettings, ""),
+        ("PUT", ["settings"]) => (Op::WebhookSettingsSet, ""),
+        ("GET", ["subscriptions"]) => (Op::SubscriptionList, ""),
+        ("POST", ["subscriptions"]) => (Op::SubscriptionCreate, ""),
+        ("PATCH", ["subscriptions", id]) => (Op::SubscriptionUpdate, *id),
+        _ => return None,
+    };
+    to(op, app, id)
 }
 
 fn properties(method: &str, parts: &[&str]) -> Option<Route> {

@@ -87,6 +87,7 @@ async fn process(inner: Arc<Inner>, parts: Parts, body: Bytes, arrived: Instant)
     let mut outcome = run(&inner, &parts, body, route, arrived, &correlation).await;
     if let Outcome::Answer { status, headers, .. } = &mut outcome {
         headers.push(("x-hubspot-correlation-id", correlation));
+        headers.push(("date", super::clock::http_date(inner.core().clock.now())));
         inner.log().set_status(seq, *status);
     }
     outcome

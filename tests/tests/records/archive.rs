@@ -6,8 +6,7 @@ use hubspot_sync_tests::world::World;
 use serde_json::json;
 
 use super::{
-    apart, conflict, delete, delete_update, is_archived, ledger_is_complete, link, reached, together,
-    until_archived,
+    apart, conflict, delete, delete_update, is_archived, ledger_is_complete, link, reached, together, until_archived,
 };
 
 async fn world(name: &str, strategy: &str) -> Result<World> {

@@ -154,8 +154,9 @@ bench: ## Run every benchmark; figures into target/bench/capture.json (after mak
 	$(BENCH) $(BENCH_ARGS)
 
 .PHONY: bench-capture
-bench-capture: ## What capture costs an application's writes, beside the alternatives (after make ext)
-	$(BENCH) --only rows --only unmapped --only bulk --only committers --only wakeup $(BENCH_ARGS)
+bench-capture: ## What capture costs an application's writes, claims and applying too; QUICK=1: a glance (after make ext)
+	$(BENCH) --only rows --only unmapped --only bulk --only committers --only wakeup --only claims --only apply \
+	  $(if $(QUICK),--quick --small,--seconds 3) $(BENCH_ARGS)
 
 .PHONY: bench-relay
 bench-relay: ## What the relay does: calls, limit, latency, throughput; into target/bench/relay.json (after make ext)

@@ -1,7 +1,10 @@
 //! The one door to SQL: a statement takes one JSON document and gives one back, so that each function of the extension
-//! runs a constant number of statements however many records a call carries.
+//! runs a constant number of statements however many records a call carries. Statements with many rows of many columns go
+//! through [`tuples`].
 //!
 //! Errors of a statement are PostgreSQL errors and abort the calling function, except inside [`subtransaction`].
+
+pub mod tuples;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -328,3 +328,40 @@ async fn a_limit_that_is_too_small_is_refused() -> Result<()> {
     }
     Ok(())
 }
+
+/// `hubspot.sync_state` has no foreign keys: triggers do what they would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn states_go_with_their_record_their_field_and_their_mapping() -> Result<()> {
+    let world = World::without_relay("states_go", |_| ()).await?;
+    world
+        .sql
+        .batch_execute("INSERT INTO customers (ban, company_name, status) SELECT 'BAN-' || n, 'Acme ' || n, 'ACTIVE' FROM generate_series(1, 3) n")
+        .await?;
+    world
+        .sql
+        .query_one("SELECT hubspot.relay_claim('test', 10, 60000, 0)", &[])
+        .await?;
+    let orphans = "FROM hubspot.sync_state s WHERE NOT EXISTS (SELECT 1 FROM hubspot.link l WHERE l.id = s.link_id)
+        OR NOT EXISTS (SELECT 1 FROM hubspot.field_mapping f WHERE f.id = s.field_id)";
+    let all = world.count("FROM hubspot.sync_state").await?;
+    assert_eq!(world.count("FROM hubspot.link").await?, 3);
+    assert!(all > 0 && all % 3 == 0, "{all} states");
+    world
+        .sql
+        .batch_execute("DELETE FROM hubspot.link WHERE id = (SELECT min(id) FROM hubspot.link)")
+        .await?;
+    assert_eq!(world.count("FROM hubspot.sync_state").await?, all / 3 * 2);
+    world
+        .sql
+        .batch_execute("DELETE FROM hubspot.field_mapping WHERE field = 'company_name'")
+        .await?;
+    assert_eq!(world.count("FROM hubspot.sync_state").await?, all / 3 * 2 - 2);
+    assert_eq!(world.count(orphans).await?, 0);
+    world.sql.batch_execute("BEGIN; TRUNCATE hubspot.link CASCADE").await?;
+    assert_eq!(world.count("FROM hubspot.sync_state").await?, 0);
+    world.sql.batch_execute("ROLLBACK").await?;
+    world.sql.batch_execute("DELETE FROM hubspot.object_mapping").await?;
+    assert_eq!(world.count("FROM hubspot.link").await?, 0);
+    assert_eq!(world.count("FROM hubspot.sync_state").await?, 0);
+    Ok(())
+}

@@ -2,42 +2,112 @@
 
 use super::{Book, Entry, Lifecycle, Queue, Record};
 use crate::spi;
+use crate::spi::tuples::{self, Cell};
+use core::ffi::CStr;
 use hubspot_sync_core::field::Side;
+use hubspot_sync_core::value::Value;
 use serde_json::{Value as Json, json};
 
-const STORE_STATES: &str = r#"
-INSERT INTO hubspot.sync_state
-SELECT s.* FROM json_populate_recordset(NULL::hubspot.sync_state, $1::json) s
-ON CONFLICT (link_id, field_id) DO UPDATE SET
-  row_value = excluded.row_value, edited_at = excluded.edited_at, origin = excluded.origin, generation = excluded.generation,
-  dirty = excluded.dirty, agreed = excluded.agreed, base_value = excluded.base_value, seen_at = excluded.seen_at,
-  own_at = excluded.own_at, flying = excluded.flying,
-  flight_value = excluded.flight_value, flight_edited_at = excluded.flight_edited_at,
-  flight_generation = excluded.flight_generation, flight_edit = excluded.flight_edit,
-  flight_after = excluded.flight_after,
-  pending_edit = excluded.pending_edit, given_up = excluded.given_up, held = excluded.held, held_value = excluded.held_value,
-  held_at = excluded.held_at, held_buried = excluded.held_buried, parked = excluded.parked, formed = excluded.formed,
-  form_sent = excluded.form_sent, form_returned = excluded.form_returned, claim_generation = excluded.claim_generation,
-  conflict_id = excluded.conflict_id, hubspot_value = excluded.hubspot_value,
-  hubspot_changed_at = excluded.hubspot_changed_at, hubspot_read_at = excluded.hubspot_read_at,
-  synced_at = excluded.synced_at, winner = excluded.winner, message = excluded.message"#;
+/// States that were not there before. Nobody else makes them: whoever has loaded a record holds its link's lock.
+const NEW_STATES: &str = "INSERT INTO hubspot.sync_state SELECT n.* FROM unnest($1) AS n";
+
+const CHANGED_STATES: &str = r#"
+UPDATE hubspot.sync_state s SET
+  row_value = n.row_value, edited_at = n.edited_at, origin = n.origin, generation = n.generation,
+  dirty = n.dirty, agreed = n.agreed, base_value = n.base_value, seen_at = n.seen_at,
+  own_at = n.own_at, flying = n.flying,
+  flight_value = n.flight_value, flight_edited_at = n.flight_edited_at,
+  flight_generation = n.flight_generation, flight_edit = n.flight_edit,
+  flight_after = n.flight_after,
+  pending_edit = n.pending_edit, given_up = n.given_up, held = n.held, held_value = n.held_value,
+  held_at = n.held_at, held_buried = n.held_buried, parked = n.parked, formed = n.formed,
+  form_sent = n.form_sent, form_returned = n.form_returned, claim_generation = n.claim_generation,
+  conflict_id = n.conflict_id, hubspot_value = n.hubspot_value,
+  hubspot_changed_at = n.hubspot_changed_at, hubspot_read_at = n.hubspot_read_at,
+  synced_at = n.synced_at, winner = n.winner, message = n.message
+FROM unnest($1) AS n WHERE s.link_id = n.link_id AND s.field_id = n.field_id"#;
+
+const STATE_COLUMNS: [&CStr; 35] = [
+    c"link_id",
+    c"field_id",
+    c"row_value",
+    c"edited_at",
+    c"origin",
+    c"generation",
+    c"dirty",
+    c"agreed",
+    c"base_value",
+    c"seen_at",
+    c"own_at",
+    c"flying",
+    c"flight_value",
+    c"flight_edited_at",
+    c"flight_generation",
+    c"flight_edit",
+    c"flight_after",
+    c"pending_edit",
+    c"given_up",
+    c"held",
+    c"held_value",
+    c"held_at",
+    c"held_buried",
+    c"parked",
+    c"formed",
+    c"form_sent",
+    c"form_returned",
+    c"claim_generation",
+    c"conflict_id",
+    c"hubspot_value",
+    c"hubspot_changed_at",
+    c"hubspot_read_at",
+    c"synced_at",
+    c"winner",
+    c"message",
+];
 
 const STORE_LINKS: &str = r#"
 UPDATE hubspot.link l SET hubspot_id = v.hubspot_id, status = v.status, contacted = v.contacted, id_written = v.id_written, message = v.message,
   lifecycle = v.lifecycle, deleted_at = v.deleted_at, life_at = v.life_at, gone_id = v.gone_id,
   linked_at = CASE WHEN v.status = 'linked' THEN coalesce(l.linked_at, clock_timestamp()) ELSE l.linked_at END
-FROM json_to_recordset($1::json) AS v (link_id bigint, hubspot_id text, status text, contacted boolean, id_written boolean, message text,
-  lifecycle text, deleted_at bigint, life_at bigint, gone_id text)
-WHERE l.id = v.link_id"#;
+FROM unnest($1) AS v WHERE l.id = v.id"#;
 
+const LINK_COLUMNS: [&CStr; 10] = [
+    c"id",
+    c"hubspot_id",
+    c"status",
+    c"contacted",
+    c"id_written",
+    c"message",
+    c"lifecycle",
+    c"deleted_at",
+    c"life_at",
+    c"gone_id",
+];
+
+/// Looking up the sequence costs more than a number of it: it is done once.
 const STORE_LOGS: &str = r#"
 INSERT INTO hubspot.sync_log (id, entity_type, entity_key, field, side, action, warp_value, hubspot_value, edited_at, outcome,
                               outcome_at, actor, application_name, detail)
-SELECT coalesce(v.id, nextval(pg_get_serial_sequence('hubspot.sync_log', 'id'))), v.entity_type, v.entity_key, v.field, v.side,
-       v.action, v.warp_value, v.hubspot_value, to_timestamp(nullif(v.edited_us, 0) / 1e6), v.outcome,
+SELECT coalesce(v.id, nextval((SELECT pg_get_serial_sequence('hubspot.sync_log', 'id')::regclass))), v.entity_type, v.entity_key, v.field,
+       v.side, v.action, v.warp_value, v.hubspot_value, v.edited_at, v.outcome,
        CASE WHEN v.outcome IS NOT NULL THEN clock_timestamp() END, v.actor, v.application_name, v.detail
-FROM json_to_recordset($1::json) AS v (id bigint, entity_type text, entity_key text, field text, side text, action text,
-  warp_value text, hubspot_value text, edited_us bigint, outcome text, actor text, application_name text, detail text)"#;
+FROM unnest($1) AS v"#;
+
+const LOG_COLUMNS: [&CStr; 13] = [
+    c"id",
+    c"edited_at",
+    c"entity_type",
+    c"entity_key",
+    c"field",
+    c"side",
+    c"action",
+    c"warp_value",
+    c"hubspot_value",
+    c"outcome",
+    c"actor",
+    c"application_name",
+    c"detail",
+];
 
 const STORE_ENDS: &str = r#"
 UPDATE hubspot.sync_log l SET outcome = v.outcome, outcome_at = clock_timestamp()
@@ -128,20 +198,20 @@ const BATCH_DELAY_MS: i64 = 15 * 60 * 1000;
 impl Book {
     /// Stores everything. The book is used up.
     pub fn flush(self) {
-        let (mut states, mut links, mut logs, mut ends) = (vec![], vec![], vec![], vec![]);
+        let (mut logs, mut ends) = (vec![], vec![]);
         let (mut new_conflicts, mut changed_conflicts, mut failures, mut mended) = (vec![], vec![], vec![], vec![]);
         let (mut offers, mut removals, mut releases, mut wakes) = (vec![], vec![], vec![], vec![]);
         let mut ids = ConflictIds::reserve(self.records.values().flat_map(|r| &r.conflicts));
-        for record in self.records.into_values() {
-            let mut record = record;
+        let mut records: Vec<Record> = self.records.into_values().collect();
+        for record in &mut records {
             for mut conflict in std::mem::take(&mut record.conflicts) {
-                place_conflict(&mut record, &mut conflict, &mut ids);
+                place_conflict(record, &mut conflict, &mut ids);
                 match conflict["what"] == "new" {
                     true => new_conflicts.push(conflict),
                     false => changed_conflicts.push(conflict),
                 }
             }
-            queue(&record, &mut offers, &mut removals, &mut releases);
+            queue(record, &mut offers, &mut removals, &mut releases);
             if let Some(id) = &record.hubspot_id
                 && matches!(record.status.as_str(), "linked" | "deleted_here")
                 && record.lifecycle != Some(Lifecycle::Archiving)
@@ -166,25 +236,27 @@ impl Book {
                     entry.message = None;
                     mended.push(json!({"link_id": record.link_id, "field_id": entry.field.id}));
                 }
-                states.push(state_row(record.link_id, entry));
-            }
-            if record.link_changed {
-                links.push(json!({"link_id": record.link_id, "hubspot_id": record.hubspot_id, "status": record.status,
-                                  "contacted": record.contacted, "id_written": record.id_written, "message": record.message,
-                                  "lifecycle": record.lifecycle.map(Lifecycle::label), "deleted_at": record.deleted_at,
-                                  "life_at": record.life_at, "gone_id": record.gone_id}));
             }
             logs.append(&mut record.logs);
             ends.append(&mut record.ends);
             failures.append(&mut record.failures);
         }
-        for (sql, rows) in [
-            (STORE_LINKS, links),
-            // Conflicts name who made the edit, from its line in the log.
-            (STORE_LOGS, logs),
+        let links = records.iter().filter(|r| r.link_changed).map(link_row);
+        tuples::write(STORE_LINKS, c"link", &LINK_COLUMNS, links);
+        // Conflicts name who made the edit, from its line in the log.
+        tuples::write(STORE_LOGS, c"sync_log", &LOG_COLUMNS, logs.iter().map(log_row));
+        store(vec![
             (NEW_CONFLICTS, new_conflicts),
             (CHANGED_CONFLICTS, changed_conflicts),
-            (STORE_STATES, states),
+        ]);
+        for (sql, stored) in [(NEW_STATES, false), (CHANGED_STATES, true)] {
+            let states = records.iter().flat_map(|record| {
+                let changed = record.fields.values().filter(move |e| e.changed && e.stored == stored);
+                changed.map(|entry| state_row(record.link_id, entry))
+            });
+            tuples::write(sql, c"sync_state", &STATE_COLUMNS, states);
+        }
+        store(vec![
             (STORE_ENDS, ends),
             (END_FAILURES, mended),
             (STORE_FAILURES, failures),
@@ -192,10 +264,15 @@ impl Book {
             (REMOVE, removals),
             (RELEASE, releases),
             (WAKE_EVENTS, wakes),
-        ] {
-            if !rows.is_empty() {
-                spi::run(sql, &Json::Array(rows));
-            }
+        ]);
+    }
+}
+
+/// Runs the statements that have rows.
+fn store(statements: Vec<(&str, Vec<Json>)>) {
+    for (sql, rows) in statements {
+        if !rows.is_empty() {
+            spi::run(sql, &Json::Array(rows));
         }
     }
 }
@@ -269,23 +346,86 @@ fn queue(record: &Record, offers: &mut Vec<Json>, removals: &mut Vec<Json>, rele
     }
 }
 
-fn state_row(link_id: i64, entry: &Entry) -> Json {
+/// In the order of [`LINK_COLUMNS`].
+fn link_row(record: &Record) -> [Cell<'_>; LINK_COLUMNS.len()] {
+    [
+        Cell::Long(record.link_id),
+        Cell::text(record.hubspot_id.as_deref()),
+        Cell::Text(&record.status),
+        Cell::Bool(record.contacted),
+        Cell::Bool(record.id_written),
+        Cell::text(record.message.as_deref()),
+        Cell::text(record.lifecycle.map(Lifecycle::label)),
+        Cell::Long(record.deleted_at),
+        Cell::Long(record.life_at),
+        Cell::text(record.gone_id.as_deref()),
+    ]
+}
+
+/// In the order of [`LOG_COLUMNS`].
+fn log_row(line: &Json) -> [Cell<'_>; LOG_COLUMNS.len()] {
+    let text = |key: &str| Cell::text(line[key].as_str());
+    let edited_us = line["edited_us"].as_i64().filter(|us| *us != 0);
+    [
+        Cell::long(line["id"].as_i64()),
+        edited_us.map_or(Cell::Null, Cell::Instant),
+        text("entity_type"),
+        text("entity_key"),
+        text("field"),
+        text("side"),
+        text("action"),
+        text("warp_value"),
+        text("hubspot_value"),
+        text("outcome"),
+        text("actor"),
+        text("application_name"),
+        text("detail"),
+    ]
+}
+
+/// In the order of [`STATE_COLUMNS`].
+fn state_row(link_id: i64, entry: &Entry) -> [Cell<'_>; STATE_COLUMNS.len()] {
     let s = &entry.state;
     let flight = s.in_flight.as_ref();
     let held = s.held.as_ref();
-    json!({
-        "link_id": link_id, "field_id": entry.field.id, "row_value": s.row, "edited_at": s.edited_at,
-        "origin": if s.origin == Side::Hubspot { "h" } else { "w" }, "generation": s.generation, "dirty": s.dirty,
-        "agreed": s.base.is_some(), "base_value": s.base, "seen_at": s.seen_at, "own_at": s.own_at,
-        "flying": flight.is_some(), "flight_value": flight.map(|f| &f.value),
-        "flight_edited_at": flight.map(|f| f.edited_at), "flight_generation": flight.map(|f| f.generation),
-        "flight_edit": flight.and_then(|f| f.edit), "flight_after": flight.map(|f| f.after), "pending_edit": s.pending_edit, "given_up": s.given_up, "held": held.is_some(),
-        "held_value": held.map(|h| &h.hubspot_value), "held_at": held.map(|h| h.hubspot_at),
-        "held_buried": held.map(|h| h.buried), "parked": s.parked, "formed": s.form.is_some(),
-        "form_sent": s.form.as_ref().map(|f| &f.0), "form_returned": s.form.as_ref().map(|f| &f.1),
-        "claim_generation": entry.claim_generation, "conflict_id": entry.conflict_id,
-        "hubspot_value": entry.hubspot_value, "hubspot_changed_at": entry.hubspot_changed_at,
-        "hubspot_read_at": entry.hubspot_read_at, "synced_at": entry.synced_at, "winner": entry.winner,
-        "message": entry.message,
-    })
+    fn value(value: Option<&Value>) -> Cell<'_> {
+        Cell::text(value.and_then(Value::as_deref))
+    }
+    [
+        Cell::Long(link_id),
+        Cell::Int(entry.field.id),
+        value(Some(&s.row)),
+        Cell::Long(s.edited_at),
+        Cell::Char(if s.origin == Side::Hubspot { b'h' } else { b'w' }),
+        Cell::Long(s.generation),
+        Cell::Bool(s.dirty),
+        Cell::Bool(s.base.is_some()),
+        value(s.base.as_ref()),
+        Cell::Long(s.seen_at),
+        Cell::Long(s.own_at),
+        Cell::Bool(flight.is_some()),
+        value(flight.map(|f| &f.value)),
+        Cell::long(flight.map(|f| f.edited_at)),
+        Cell::long(flight.map(|f| f.generation)),
+        Cell::long(flight.and_then(|f| f.edit)),
+        Cell::long(flight.map(|f| f.after)),
+        Cell::long(s.pending_edit),
+        Cell::Bool(s.given_up),
+        Cell::Bool(held.is_some()),
+        value(held.map(|h| &h.hubspot_value)),
+        Cell::long(held.map(|h| h.hubspot_at)),
+        held.map_or(Cell::Null, |h| Cell::Bool(h.buried)),
+        Cell::Bool(s.parked),
+        Cell::Bool(s.form.is_some()),
+        value(s.form.as_ref().map(|f| &f.0)),
+        value(s.form.as_ref().map(|f| &f.1)),
+        Cell::long(entry.claim_generation),
+        Cell::long(entry.conflict_id),
+        Cell::text(entry.hubspot_value.as_deref()),
+        Cell::Long(entry.hubspot_changed_at),
+        Cell::Long(entry.hubspot_read_at),
+        Cell::Long(entry.synced_at),
+        Cell::text(entry.winner.as_deref()),
+        Cell::text(entry.message.as_deref()),
+    ]
 }

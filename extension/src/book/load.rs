@@ -1,113 +1,121 @@
 //! Locking links and loading their fields' states.
 
 use super::{Book, Entry, Lifecycle, Queue, Record};
-use crate::catalog::Catalog;
-use crate::spi;
+use crate::catalog::{Catalog, Field};
+use crate::spi::tuples::{self, Row};
 use hubspot_sync_core::field::{FieldState, Held, InFlight, Side};
-use hubspot_sync_core::value::Value;
-use serde::Deserialize;
-use serde_json::json;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
-/// Locks the links in order of id, so that no two calls work on one record at a time.
-fn lock_links(ids: &[i64]) {
-    spi::run(
-        "SELECT 1 FROM hubspot.link WHERE id IN (SELECT e::bigint FROM json_array_elements_text($1::json) e) ORDER BY id FOR UPDATE",
-        &json!(ids),
-    );
+/// Locked in order of id, so that no two calls work on one record at a time.
+const LOCK: &str =
+    "SELECT l.id FROM unnest($1) AS i (id) JOIN hubspot.link l ON l.id = i.id ORDER BY l.id FOR UPDATE OF l";
+
+/// In the order in which [`read_link`] takes them.
+const LINKS: &str = "SELECT l.id, l.mapping_id, l.entity_key, l.hubspot_id, l.status, l.contacted, l.id_written, l.message, l.lifecycle,
+  l.deleted_at, l.life_at, l.gone_id
+FROM unnest($1) AS i (id) JOIN hubspot.link l ON l.id = i.id";
+
+/// In the order in which [`read_state`] takes them.
+const STATES: &str = "SELECT s.link_id, s.field_id, s.row_value, s.edited_at, s.origin, s.generation, s.dirty, s.agreed, s.base_value,
+  s.seen_at, s.own_at, s.flying, s.flight_value, s.flight_edited_at, s.flight_generation, s.flight_edit, s.flight_after,
+  s.pending_edit, s.given_up, s.held, s.held_value, s.held_at, s.held_buried, s.parked, s.formed, s.form_sent, s.form_returned,
+  s.claim_generation, s.conflict_id, s.hubspot_value, s.hubspot_changed_at, s.hubspot_read_at, s.synced_at, s.winner, s.message
+FROM unnest($1) AS i (id) JOIN hubspot.sync_state s ON s.link_id = i.id";
+
+/// A record without its fields; none when its mapping is gone.
+fn read_link(row: &mut Row, catalog: &Catalog) -> Option<Record> {
+    let link_id = row.next()?;
+    let mapping = catalog.mappings.get(&row.next()?)?.clone();
+    Some(Record {
+        link_id,
+        mapping,
+        key: row.or_zero(),
+        hubspot_id: row.next(),
+        status: row.or_zero(),
+        contacted: row.or_zero(),
+        id_written: row.or_zero(),
+        message: row.next(),
+        lifecycle: row.next::<String>().as_deref().and_then(Lifecycle::parse),
+        deleted_at: row.or_zero(),
+        life_at: row.or_zero(),
+        gone_id: row.next(),
+        fields: BTreeMap::new(),
+        queue: Queue::Offer,
+        background: false,
+        write_id_back: false,
+        link_changed: false,
+        logs: Vec::new(),
+        ends: Vec::new(),
+        conflicts: Vec::new(),
+        failures: Vec::new(),
+        row_writes: BTreeMap::new(),
+        delete_row: false,
+        authors: BTreeMap::new(),
+    })
 }
 
-const LINKS: &str = "SELECT json_agg(row_to_json(l))::text FROM hubspot.link l
-WHERE l.id IN (SELECT e::bigint FROM json_array_elements_text($1::json) e)";
-
-const STATES: &str = "SELECT json_agg(row_to_json(s))::text FROM hubspot.sync_state s
-WHERE s.link_id IN (SELECT e::bigint FROM json_array_elements_text($1::json) e)";
-
-#[derive(Deserialize)]
-struct LinkRow {
-    id: i64,
-    mapping_id: i32,
-    entity_key: String,
-    hubspot_id: Option<String>,
-    status: String,
-    contacted: bool,
-    id_written: bool,
-    message: Option<String>,
-    lifecycle: Option<String>,
-    deleted_at: i64,
-    life_at: i64,
-    gone_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct StateRow {
-    link_id: i64,
-    field_id: i32,
-    row_value: Value,
-    edited_at: i64,
-    origin: String,
-    generation: i64,
-    dirty: bool,
-    agreed: bool,
-    base_value: Value,
-    seen_at: i64,
-    own_at: i64,
-    flying: bool,
-    flight_value: Value,
-    flight_edited_at: Option<i64>,
-    flight_generation: Option<i64>,
-    flight_edit: Option<i64>,
-    flight_after: Option<i64>,
-    pending_edit: Option<i64>,
-    given_up: bool,
-    held: bool,
-    held_value: Value,
-    held_at: Option<i64>,
-    held_buried: Option<bool>,
-    parked: bool,
-    formed: bool,
-    form_sent: Value,
-    form_returned: Value,
-    claim_generation: Option<i64>,
-    conflict_id: Option<i64>,
-    hubspot_value: Option<String>,
-    hubspot_changed_at: Option<i64>,
-    hubspot_read_at: Option<i64>,
-    synced_at: Option<i64>,
-    winner: Option<String>,
-    message: Option<String>,
-}
-
-impl StateRow {
-    fn state(&self) -> FieldState {
-        FieldState {
-            row: self.row_value.clone(),
-            edited_at: self.edited_at,
-            origin: if self.origin == "h" { Side::Hubspot } else { Side::Warp },
-            generation: self.generation,
-            dirty: self.dirty,
-            base: self.agreed.then(|| self.base_value.clone()),
-            seen_at: self.seen_at,
-            own_at: self.own_at,
-            in_flight: self.flying.then(|| InFlight {
-                value: self.flight_value.clone(),
-                edited_at: self.flight_edited_at.unwrap_or(0),
-                generation: self.flight_generation.unwrap_or(0),
-                edit: self.flight_edit,
-                after: self.flight_after.unwrap_or(0),
-            }),
-            pending_edit: self.pending_edit,
-            given_up: self.given_up,
-            held: self.held.then(|| Held {
-                hubspot_value: self.held_value.clone(),
-                hubspot_at: self.held_at.unwrap_or(0),
-                buried: self.held_buried.unwrap_or(false),
-            }),
-            parked: self.parked,
-            form: self
-                .formed
-                .then(|| (self.form_sent.clone(), self.form_returned.clone())),
-        }
+/// A field's state, behind its link and field.
+fn read_state(row: &mut Row, field: Rc<Field>) -> Entry {
+    let state = FieldState {
+        row: row.next::<String>().into(),
+        edited_at: row.or_zero(),
+        origin: if row.or_zero::<i8>() == b'h' as i8 {
+            Side::Hubspot
+        } else {
+            Side::Warp
+        },
+        generation: row.or_zero(),
+        dirty: row.or_zero(),
+        base: {
+            let (agreed, value) = (row.or_zero::<bool>(), row.next::<String>());
+            agreed.then(|| value.into())
+        },
+        seen_at: row.or_zero(),
+        own_at: row.or_zero(),
+        in_flight: {
+            let flying = row.or_zero::<bool>();
+            let flight = InFlight {
+                value: row.next::<String>().into(),
+                edited_at: row.or_zero(),
+                generation: row.or_zero(),
+                edit: row.next(),
+                after: row.or_zero(),
+            };
+            flying.then_some(flight)
+        },
+        pending_edit: row.next(),
+        given_up: row.or_zero(),
+        held: {
+            let held = row.or_zero::<bool>();
+            let found = Held {
+                hubspot_value: row.next::<String>().into(),
+                hubspot_at: row.or_zero(),
+                buried: row.or_zero(),
+            };
+            held.then_some(found)
+        },
+        parked: row.or_zero(),
+        form: {
+            let formed = row.or_zero::<bool>();
+            let form = (row.next::<String>().into(), row.next::<String>().into());
+            formed.then_some(form)
+        },
+    };
+    Entry {
+        field,
+        loaded_row: state.row.clone(),
+        state,
+        claim_generation: row.next(),
+        conflict_id: row.next(),
+        hubspot_value: row.next(),
+        hubspot_changed_at: row.or_zero(),
+        hubspot_read_at: row.or_zero(),
+        synced_at: row.or_zero(),
+        winner: row.next(),
+        message: row.next(),
+        changed: false,
+        stored: true,
     }
 }
 
@@ -115,7 +123,7 @@ impl Book {
     /// Locks and loads these links with all their fields' states. Links of mappings that are gone are left out.
     pub fn open(catalog: Catalog, ids: &[i64], now: i64) -> Book {
         if !ids.is_empty() {
-            lock_links(ids);
+            tuples::read_for(LOCK, ids, |_| ());
         }
         Book::peek(catalog, ids, now)
     }
@@ -124,70 +132,19 @@ impl Book {
     pub fn peek(catalog: Catalog, ids: &[i64], now: i64) -> Book {
         let mut records = BTreeMap::new();
         if !ids.is_empty() {
-            let arg = json!(ids);
-            for row in spi::rows(LINKS, &arg) {
-                let Ok(link) = serde_json::from_value::<LinkRow>(row) else {
-                    continue;
+            tuples::read_for(LINKS, ids, |row| {
+                if let Some(record) = read_link(row, &catalog) {
+                    records.insert(record.link_id, record);
+                }
+            });
+            tuples::read_for(STATES, ids, |row| {
+                let (Some(link_id), Some(field_id)) = (row.next::<i64>(), row.next::<i32>()) else {
+                    return;
                 };
-                let Some(mapping) = catalog.mappings.get(&link.mapping_id) else {
-                    continue;
-                };
-                records.insert(
-                    link.id,
-                    Record {
-                        link_id: link.id,
-                        mapping: mapping.clone(),
-                        key: link.entity_key,
-                        hubspot_id: link.hubspot_id,
-                        status: link.status,
-                        contacted: link.contacted,
-                        message: link.message,
-                        fields: BTreeMap::new(),
-                        queue: Queue::Offer,
-                        background: false,
-                        write_id_back: false,
-                        id_written: link.id_written,
-                        link_changed: false,
-                        logs: Vec::new(),
-                        ends: Vec::new(),
-                        conflicts: Vec::new(),
-                        failures: Vec::new(),
-                        row_writes: BTreeMap::new(),
-                        delete_row: false,
-                        lifecycle: link.lifecycle.as_deref().and_then(Lifecycle::parse),
-                        deleted_at: link.deleted_at,
-                        life_at: link.life_at,
-                        gone_id: link.gone_id,
-                        authors: BTreeMap::new(),
-                    },
-                );
-            }
-            for row in spi::rows(STATES, &arg) {
-                let Ok(s) = serde_json::from_value::<StateRow>(row) else {
-                    continue;
-                };
-                let (Some(record), Some(field)) = (records.get_mut(&s.link_id), catalog.field(s.field_id)) else {
-                    continue;
-                };
-                let state = s.state();
-                record.fields.insert(
-                    s.field_id,
-                    Entry {
-                        field: field.clone(),
-                        loaded_row: state.row.clone(),
-                        state,
-                        claim_generation: s.claim_generation,
-                        conflict_id: s.conflict_id,
-                        hubspot_value: s.hubspot_value,
-                        hubspot_changed_at: s.hubspot_changed_at.unwrap_or(0),
-                        hubspot_read_at: s.hubspot_read_at.unwrap_or(0),
-                        synced_at: s.synced_at.unwrap_or(0),
-                        winner: s.winner,
-                        message: s.message,
-                        changed: false,
-                    },
-                );
-            }
+                if let (Some(record), Some(field)) = (records.get_mut(&link_id), catalog.field(field_id)) {
+                    record.fields.insert(field_id, read_state(row, field.clone()));
+                }
+            });
         }
         Book { catalog, records, now }
     }

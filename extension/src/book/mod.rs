@@ -47,6 +47,8 @@ pub struct Entry {
     /// Why it is parked.
     pub message: Option<String>,
     changed: bool,
+    /// It was loaded, not made: it has a row.
+    stored: bool,
 }
 
 impl Entry {
@@ -226,6 +228,7 @@ impl Record {
             winner: None,
             message: None,
             changed: true,
+            stored: false,
         })
     }
 

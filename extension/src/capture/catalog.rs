@@ -170,6 +170,15 @@ pub(super) unsafe fn column_position(descriptor: pg_sys::TupleDesc, name: &CStr)
     }
 }
 
+/// Zero-based position and type of a live column by name.
+///
+/// # Safety
+/// `descriptor` must be valid.
+pub unsafe fn column(descriptor: pg_sys::TupleDesc, name: &CStr) -> Option<(usize, pg_sys::Oid)> {
+    // SAFETY: the caller's promise; the position is one of its columns.
+    unsafe { column_position(descriptor, name).map(|at| (at, (*attribute(descriptor, at)).atttypid)) }
+}
+
 /// The bytes of a text datum.
 ///
 /// # Safety

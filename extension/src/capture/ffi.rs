@@ -74,15 +74,16 @@ pub(super) unsafe fn append_at_end(relid: pg_sys::Oid, make: impl FnOnce(&Moment
                     user: raw::GetOuterUserId(),
                 });
                 // Without a remembered block and without the free space map, the last block is tried and then a new one
-                // made.
+                // made. Within a command the block that the row before went to will do.
+                let command = raw::GetCurrentCommandId(true);
                 let storage = (*relation).rd_smgr;
-                if !storage.is_null() {
+                if !storage.is_null() && !insert::same_command(command) {
                     (*storage).smgr_targblock = pg_sys::InvalidBlockNumber;
                 }
                 raw::heap_insert(
                     relation,
                     &mut tuple,
-                    raw::GetCurrentCommandId(true),
+                    command,
                     pg_sys::TABLE_INSERT_SKIP_FSM as core::ffi::c_int,
                     core::ptr::null_mut(),
                 );

@@ -13,6 +13,11 @@
 //! transaction is involved, and a visible row's predecessors are visible as well. The absorber (`relay/backlog.rs`) reads
 //! whole blocks from the front.
 //!
+//! To ask for the last block costs a system call, so the rows of one command go where its first row went, as long as there
+//! is room: AFTER triggers fire when the command has locked all its rows, hence whatever committed before on one of them
+//! was in that block or an earlier one already when the command's first row asked. A command that a trigger runs in
+//! between has another number, and so has what comes after it when it wrote anything.
+//!
 //! Nothing reuses freed blocks; `hubspot.relay_reclaim` truncates the table once it is empty.
 //!
 //! Should somebody give the table an index, another trigger or another access method, rows take the executor's way
@@ -72,8 +77,24 @@ thread_local! {
     static NOTED: Cell<bool> = const { Cell::new(false) };
     /// `hubspot.capture`, once it was found to be as expected; `InvalidOid`: to be looked up.
     static TABLE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    /// The transaction and the command that the last row was captured in.
+    static LAST: Cell<(u32, pg_sys::CommandId)> = const { Cell::new((0, 0)) };
     /// Used again from row to row. Without a destructor: nothing runs when the backend exits.
     static TUPLE: Cell<Option<core::mem::ManuallyDrop<Box<CaptureTuple>>>> = const { Cell::new(None) };
+}
+
+/// Whether the last row was captured by this command, too; from now on the last one is.
+///
+/// # Safety
+/// Only inside a transaction.
+pub(super) unsafe fn same_command(command: pg_sys::CommandId) -> bool {
+    // SAFETY: the caller's promise; it is a number that no other transaction of this backend has.
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    let transaction = unsafe { (*pg_sys::MyProc).vxid.lxid };
+    // SAFETY: as above.
+    #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+    let transaction = unsafe { (*pg_sys::MyProc).lxid };
+    LAST.replace((transaction, command)) == (transaction, command)
 }
 
 /// Relation cache invalidation: only marks.

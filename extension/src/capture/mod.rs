@@ -30,3 +30,5 @@ mod shed;
 mod sql;
 pub mod suppress;
 mod tuple;
+
+pub use catalog::column;

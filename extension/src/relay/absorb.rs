@@ -7,10 +7,9 @@ use super::rekey::rekey;
 use crate::book::{Book, Lifecycle, Queue, Record};
 use crate::catalog::{Catalog, Clock, Mapping};
 use crate::privacy::Ignored;
-use crate::relay::backlog;
+use crate::relay::backlog::{self, Change};
 use crate::{convert, spi};
 use hubspot_sync_core::mapping::Direction;
-use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
 
@@ -26,18 +25,6 @@ SELECT json_agg(json_build_array(x.id, x.mapping_id, x.entity_key))::text FROM (
   SELECT id, mapping_id, entity_key FROM made
   UNION ALL SELECT l.id, l.mapping_id, l.entity_key FROM v JOIN hubspot.link l ON l.mapping_id = v.mapping_id AND l.entity_key = v.key) x"#;
 
-#[derive(Deserialize)]
-struct Change {
-    mapping_id: i32,
-    op: String,
-    key: Option<String>,
-    old_key: Option<String>,
-    changes: Option<Map<String, Json>>,
-    at_us: i64,
-    actor: Option<String>,
-    app: Option<String>,
-}
-
 /// Takes over `max` captured rows and those behind them in the same block; gives how many there were. Fewer than `max`: none
 /// is left, not even marked records whose changes were shed.
 pub fn absorb(max: i64) -> i64 {
@@ -45,10 +32,7 @@ pub fn absorb(max: i64) -> i64 {
         "SELECT pg_advisory_xact_lock(1213418579, 12) WHERE $1::text IS NOT NULL",
         &json!({}),
     );
-    let changes: Vec<Change> = backlog::take(max)
-        .into_iter()
-        .filter_map(|row| serde_json::from_value(row).ok())
-        .collect();
+    let changes = backlog::take(max);
     let count = changes.len() as i64;
     let keys = changes
         .iter()
@@ -285,7 +269,8 @@ fn ledger_ids(count: usize) -> Vec<i64> {
     }
     let mut ids: BTreeMap<i64, ()> = BTreeMap::new();
     for id in spi::rows(
-        "SELECT json_agg(nextval(pg_get_serial_sequence('hubspot.sync_log', 'id')))::text FROM generate_series(1, ($1::json->>'n')::int)",
+        "SELECT json_agg(nextval(s.sequence))::text FROM (SELECT pg_get_serial_sequence('hubspot.sync_log', 'id')::regclass AS sequence) s,
+           generate_series(1, ($1::json->>'n')::int)",
         &json!({"n": count}),
     ) {
         if let Some(id) = id.as_i64() {

@@ -18,8 +18,9 @@
 //! waits until the newest deletion is older than every snapshot, that of a standby or a replication slot included.
 
 use crate::spi;
+use crate::spi::tuples;
 use pgrx::pg_sys;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 /// Up to this many blocks the whole table is read each time.
 const SHORT: i64 = 2_048;
@@ -48,10 +49,30 @@ taken AS (
     AND c.ctid < (SELECT format('(%s,0)', ((p.at::text::point)[0] + 1)::bigint)::tid FROM page p ORDER BY p.at DESC LIMIT 1)
   RETURNING (c.ctid::text::point)[0] AS block, c.ctid AS at, c.position, c.mapping_id, c.op, c.entity_key, c.old_key, c.changes,
     c.captured_at, c.db_user, c.application_name)
-SELECT json_agg(json_build_object('block', t.block, 'mapping_id', t.mapping_id, 'op', t.op::text, 'key', t.entity_key, 'old_key', t.old_key,
-  'changes', t.changes, 'at_us', CASE WHEN isfinite(t.captured_at) THEN (extract(epoch FROM t.captured_at) * 1000000)::bigint ELSE 0 END,
-  'actor', coalesce(r.rolname, t.db_user::text), 'app', t.application_name) ORDER BY t.block, t.position, t.at)::text
-FROM taken t LEFT JOIN pg_catalog.pg_roles r ON r.oid = t.db_user"#;
+SELECT t.block::bigint, t.mapping_id, t.op::text, t.entity_key, t.old_key, t.changes::text,
+  CASE WHEN isfinite(t.captured_at) THEN (extract(epoch FROM t.captured_at) * 1000000)::bigint ELSE 0 END,
+  coalesce(r.rolname::text, t.db_user::text), t.application_name
+FROM taken t LEFT JOIN pg_catalog.pg_roles r ON r.oid = t.db_user ORDER BY t.block, t.position, t.at"#;
+
+/// A captured change.
+pub struct Change {
+    /// Of `hubspot.object_mapping`.
+    pub mapping_id: i32,
+    /// See `hubspot.capture`.
+    pub op: String,
+    /// The record's key; none: a truncate.
+    pub key: Option<String>,
+    /// The key it had before, when that changed.
+    pub old_key: Option<String>,
+    /// Changed fields: name to `[old, new]`.
+    pub changes: Option<Map<String, Json>>,
+    /// Unit: microseconds since 1970; 0 when it is not known.
+    pub at_us: i64,
+    /// The database role.
+    pub actor: Option<String>,
+    /// Its application's name.
+    pub app: Option<String>,
+}
 
 const REMEMBER: &str = r#"
 INSERT INTO hubspot.capture_mark AS m (filenode, block, tick_block, tick_xid, deleted_by)
@@ -60,17 +81,32 @@ FROM json_to_record($1::json) AS v (filenode oid, block bigint, tick_block bigin
 ON CONFLICT (only_one) DO UPDATE SET filenode = excluded.filenode, block = excluded.block, deleted_by = excluded.deleted_by,
   tick_block = excluded.tick_block, tick_xid = excluded.tick_xid"#;
 
-/// Takes away `max` rows and those behind them in the same block, and gives them in order, as objects with `block`,
-/// `mapping_id`, `op`, `key`, `old_key`, `changes`, `at_us`, `actor` and `app`. The caller holds the relay's lock.
-pub fn take(max: i64) -> Vec<Json> {
+/// Takes away `max` rows and those behind them in the same block, and gives them in order. The caller holds the relay's
+/// lock.
+pub fn take(max: i64) -> Vec<Change> {
     let seen = Seen::now();
     let from = if seen.blocks > SHORT { seen.block } else { 0 };
     let next_xid = next_xid();
-    let rows = spi::rows(TAKE, &json!({"max": max, "from": format!("({from},0)")}));
-    let end = match rows.last().and_then(|row| row["block"].as_f64()) {
+    let mut rows = Vec::new();
+    let mut last_block: Option<i64> = None;
+    let page = json!({"max": max, "from": format!("({from},0)")}).to_string();
+    tuples::read_with(TAKE, &page, |row| {
+        last_block = row.next();
+        rows.push(Change {
+            mapping_id: row.or_zero(),
+            op: row.or_zero(),
+            key: row.next(),
+            old_key: row.next(),
+            changes: row.next::<String>().and_then(|text| serde_json::from_str(&text).ok()),
+            at_us: row.or_zero(),
+            actor: row.next(),
+            app: row.next(),
+        });
+    });
+    let end = match last_block {
         // Everything that is visible was taken.
         _ if (rows.len() as i64) < max => i64::MAX,
-        Some(block) => block as i64 + 1,
+        Some(block) => block + 1,
         None => from,
     };
     seen.remember(end, next_xid, !rows.is_empty());

@@ -93,13 +93,14 @@ impl Backlog {
                        OVERRIDING SYSTEM VALUE
                        SELECT n, (SELECT min(id) FROM hubspot.object_mapping), n::text, (9000000000 + n)::text, 'linked', true, true
                        FROM generate_series({first}, {to}) AS n;
-                     INSERT INTO hubspot.sync_state SELECT s.* FROM generate_series({first}, {to}) AS n CROSS JOIN LATERAL
-                       jsonb_populate_record(NULL::hubspot.sync_state, {DIRTY} || jsonb_build_object('link_id', n, 'field_id', {field})) AS s;
+                     INSERT INTO hubspot.sync_state (link_id, field_id, {columns})
+                       SELECT n, {field}, {DIRTY} FROM generate_series({first}, {to}) AS n;
                      INSERT INTO hubspot.queue (link_id, priority, waiting_since, due_at, attempts, token, claimed_by, lease_expires_at)
                        SELECT n, {queued} FROM generate_series({first}, {to}) AS n;
                      COMMIT",
                     queued = waits.queued(),
                     field = self.field,
+                    columns = STATE_COLUMNS,
                 ))
                 .await?;
             self.records = to;
@@ -217,7 +218,10 @@ BEGIN
   END LOOP;
 END $$";
 
-/// A field that is to be delivered.
-const DIRTY: &str = r#"'{"row_value": "Company", "edited_at": 1700000000000000, "origin": "w", "generation": 2, "dirty": true,
-  "agreed": true, "base_value": "Before", "seen_at": 0, "own_at": 0, "flying": false, "given_up": false, "held": false, "parked": false,
-  "formed": false, "hubspot_read_at": 1700000000000000, "synced_at": 1700000000000000}'::jsonb"#;
+/// Columns of a field's state.
+const STATE_COLUMNS: &str = "row_value, edited_at, origin, generation, dirty, agreed, base_value, seen_at, own_at, flying, given_up, held, \
+    parked, formed, hubspot_read_at, synced_at";
+
+/// Their values, for a field that is to be delivered.
+const DIRTY: &str = "'Company', 1700000000000000, 'w', 2, true, true, 'Before', 0, 0, false, false, false, false, false, \
+    1700000000000000, 1700000000000000";

@@ -98,12 +98,21 @@ pub struct Settings {
     pub clients: Vec<u32>,
     /// Sections to run.
     pub sections: Vec<String>,
+    /// Parts of the section `relay`; all when empty.
+    pub parts: Vec<String>,
     /// Ways of capturing to compare; all when empty. Without `none` and `ours` most ratios are missing.
     pub ways: Vec<String>,
     /// The server.
     pub server: Choice,
     /// Where the figures go.
     pub out: PathBuf,
+}
+
+impl Settings {
+    /// Whether a part of the section `relay` is to be measured.
+    fn wants_part(&self, part: &str) -> bool {
+        self.parts.is_empty() || self.parts.iter().any(|wanted| wanted == part)
+    }
 }
 
 /// A run of the benchmarks.

@@ -18,6 +18,8 @@ use super::{Bench, thousands};
 use crate::simulator::Op;
 use crate::world::World;
 
+/// What is measured, in this order: the saturated limit takes longest.
+pub const PARTS: [&str; 5] = ["calls", "latency", "outbound", "webhooks", "quota"];
 /// Records of the counts of calls.
 const BURST: usize = 1_000;
 /// Requests in ten seconds that saturation is measured with.
@@ -43,14 +45,16 @@ pub async fn run(bench: &Bench) -> Result<()> {
     let mut table = Table::new(&["figure", "median (spread)"]);
     let mut found = Figures::default();
     let out = bench.settings.out.with_file_name("relay.json");
-    for part in [Part::Calls, Part::Latency, Part::Outbound, Part::Webhooks, Part::Quota] {
-        let figures = match part {
-            Part::Calls => calls(bench).await?,
-            Part::Latency => latency(bench).await?,
-            Part::Outbound => outbound(bench).await?,
-            Part::Webhooks => webhooks(bench).await?,
-            Part::Quota => quota(bench).await?,
+    for part in PARTS.iter().filter(|part| bench.settings.wants_part(part)) {
+        let begun = Instant::now();
+        let figures = match *part {
+            "calls" => calls(bench).await?,
+            "latency" => latency(bench).await?,
+            "outbound" => outbound(bench).await?,
+            "webhooks" => webhooks(bench).await?,
+            _ => quota(bench).await?,
         };
+        bench.progress(&format!("{part} took {:.0} s", begun.elapsed().as_secs_f64()));
         for (name, values) in figures {
             let digits = if values.iter().any(|v| *v >= 100.0) { 0 } else { 3 };
             table.row(vec![name.clone(), with_spread(&values, digits)]);
@@ -61,16 +65,6 @@ pub async fn run(bench: &Bench) -> Result<()> {
     println!("{table}");
     println!("figures: {}", out.display());
     Ok(())
-}
-
-/// What is measured, in this order: the saturated limit takes longest.
-#[derive(Clone, Copy, Debug)]
-enum Part {
-    Calls,
-    Latency,
-    Outbound,
-    Webhooks,
-    Quota,
 }
 
 /// Figures by name, a value for each round.

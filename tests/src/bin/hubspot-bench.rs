@@ -18,6 +18,9 @@ struct Arguments {
     /// Run only this section (may be given several times).
     #[arg(long = "only", value_name = "SECTION", value_parser = clap::builder::PossibleValuesParser::new(SECTIONS))]
     sections: Vec<String>,
+    /// Measure only this part of the section `relay` (may be given several times).
+    #[arg(long = "part", value_name = "PART", value_parser = clap::builder::PossibleValuesParser::new(bench::relay::PARTS))]
+    parts: Vec<String>,
     /// Compare only these ways of capturing: none, ours, pipelined, same_statement, plpgsql, hstore.
     #[arg(long, value_delimiter = ',')]
     ways: Vec<String>,
@@ -77,6 +80,7 @@ async fn main() -> anyhow::Result<()> {
         } else {
             given.sections
         },
+        parts: given.parts,
         server: Choice {
             full_page_writes: given.full_page_writes,
             tcp: given.tcp,

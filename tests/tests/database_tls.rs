@@ -77,6 +77,11 @@ async fn the_database_is_reached_over_tls_and_its_certificate_checked_as_asked()
         write(dir.path(), "other.pem", &other_ca)?,
     );
 
+    // A Unix socket never speaks TLS and has no name to check: the mode does not matter there.
+    let socket = cluster.socket_dir().display().to_string().replace('/', "%2F");
+    for mode in ["sslmode=prefer", "sslmode=require"] {
+        assert!(database_ok(&settings(&world, &socket, mode)?).await?, "{mode}");
+    }
     // Before the server can: prefer goes without, require does not.
     assert!(database_ok(&settings(&world, "127.0.0.1", "sslmode=prefer")?).await?);
     assert!(!database_ok(&settings(&world, "127.0.0.1", "sslmode=require")?).await?);

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts};
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Connection, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::DbError;
-use super::tls::Tls;
+use super::tls::{Connector, Tls};
 use crate::config::{ConfigError, Database};
 
 /// Longest wait for a connection, made or free: a webhook must be answered within five seconds.
@@ -58,14 +56,14 @@ pub(crate) fn parse_url(url: &SecretString) -> Result<(tokio_postgres::Config, T
 }
 
 /// What a connection with TLS reads and writes.
-pub(crate) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+pub(crate) type TlsStream = <Connector as MakeTlsConnect<Socket>>::Stream;
 
 /// The pool. Cheap to clone.
 #[derive(Clone)]
 pub struct Db {
     pool: Pool,
     config: tokio_postgres::Config,
-    tls: MakeRustlsConnect,
+    tls: Connector,
 }
 
 impl std::fmt::Debug for Db {

@@ -19,7 +19,9 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use tokio_postgres::Socket;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::ConfigError;
@@ -78,7 +80,7 @@ impl Tls {
     }
 
     /// Makes TLS connections.
-    pub(crate) fn connector(&self) -> Result<MakeRustlsConnect, ConfigError> {
+    pub(crate) fn connector(&self) -> Result<Connector, ConfigError> {
         crate::install_crypto_provider();
         let provider = CryptoProvider::get_default()
             .cloned()
@@ -100,7 +102,23 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        Ok(MakeRustlsConnect::new(config))
+        Ok(Connector(MakeRustlsConnect::new(config)))
+    }
+}
+
+/// rustls for tokio-postgres, which asks for a connector before it knows whether TLS is wanted at all.
+#[derive(Clone)]
+pub(crate) struct Connector(MakeRustlsConnect);
+
+impl MakeTlsConnect<Socket> for Connector {
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+    type Error = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Error;
+
+    fn make_tls_connect(&mut self, domain: &str) -> Result<Self::TlsConnect, Self::Error> {
+        // A Unix socket has no name and speaks no TLS, so this one is never used; rustls refuses an empty one.
+        let name = if domain.is_empty() { "localhost" } else { domain };
+        MakeTlsConnect::<Socket>::make_tls_connect(&mut self.0, name)
     }
 }
 

@@ -67,8 +67,8 @@ struct Inner {
     auto: bool,
     limiter: RateLimiter,
     metrics: Metrics,
-    /// Of the newest answer.
-    clock: Mutex<Option<ClockReading>>,
+    /// The newest answer's `Date`, and when its request was sent and answered, in milliseconds. Read only when asked for.
+    dated: Mutex<Option<(HeaderValue, i64, i64)>>,
 }
 
 /// How HubSpot's clock compares with this machine's. HubSpot gives whole seconds.
@@ -145,7 +145,7 @@ impl Client {
             auto,
             limiter: limiter(limit, config.search_per_second, config.requests_per_day),
             metrics,
-            clock: Mutex::new(None),
+            dated: Mutex::new(None),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -174,7 +174,9 @@ impl Client {
 
     /// HubSpot's clock minus this machine's, as the newest answer showed it; none before the first.
     pub fn clock(&self) -> Option<ClockReading> {
-        *self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner)
+        let dated = self.inner.dated.lock().unwrap_or_else(PoisonError::into_inner);
+        let (date, sent_ms, answered_ms) = dated.as_ref()?;
+        ClockReading::from_date(date.to_str().ok()?, *sent_ms, *answered_ms)
     }
 
     /// How long a call waits for its answer.
@@ -393,10 +395,9 @@ impl Client {
             .await
             .map_err(|error| transport_failure(operation, &error))?;
         let answered_ms = jiff::Timestamp::now().as_millisecond();
-        if let Some(reading) =
-            header(answer.headers(), "date").and_then(|date| ClockReading::from_date(date, sent_ms, answered_ms))
-        {
-            *self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
+        if let Some(date) = answer.headers().get(reqwest::header::DATE) {
+            let dated = (date.clone(), sent_ms, answered_ms);
+            *self.inner.dated.lock().unwrap_or_else(PoisonError::into_inner) = Some(dated);
         }
         let status = answer.status();
         self.follow_allowance(answer.headers());

@@ -191,20 +191,25 @@ async fn a_decision_is_made_once_and_by_known_words() -> Result<()> {
     agreed_on(&world, &key, &id, "There", Some("HUBSPOT")).await
 }
 
+/// The open conflict ends without a winner.
+async fn ended_by_agreement(world: &World) -> Result<()> {
+    world
+        .until("(SELECT status = 'resolved' FROM hubspot.conflicts)")
+        .await?;
+    world.settle().await?;
+    assert_eq!(
+        part(&conflict(world).await?, &["winner", "resolved_by"]),
+        json!({"winner": null, "resolved_by": "agreement"})
+    );
+    Ok(())
+}
+
 /// Both sides come to hold the same value by themselves: nobody has to decide any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_conflict_ends_when_both_sides_agree() -> Result<()> {
     let (world, key, id, _) = held("manual_agreement").await?;
     edit_there(&world, &id, "Here").await?;
-    world
-        .until("(SELECT status = 'resolved' FROM hubspot.conflicts)")
-        .await?;
-    world.settle().await?;
-    let row = conflict(&world).await?;
-    assert_eq!(
-        part(&row, &["winner", "resolved_by"]),
-        json!({"winner": null, "resolved_by": "agreement"})
-    );
+    ended_by_agreement(&world).await?;
     agreed_on(&world, &key, &id, "Here", None).await?;
     assert_eq!(world.outcomes(&key, "company_name").await?, ["delivered", "delivered"]);
     Ok(())
@@ -234,15 +239,7 @@ async fn a_buried_edit_is_held_and_hubspot_is_repaired_when_it_wins() -> Result<
 async fn an_open_conflict_ends_when_the_row_takes_hubspots_value() -> Result<()> {
     let (world, key, id, _) = held("manual_yields").await?;
     edit_here(&world, &key, "There").await?;
-    world
-        .until("(SELECT status = 'resolved' FROM hubspot.conflicts)")
-        .await?;
-    world.settle().await?;
-    let row = conflict(&world).await?;
-    assert_eq!(
-        part(&row, &["winner", "resolved_by"]),
-        json!({"winner": null, "resolved_by": "agreement"})
-    );
+    ended_by_agreement(&world).await?;
     agreed_on(&world, &key, &id, "There", None).await?;
     assert_eq!(world.versions(&id, "name"), ["Base", "There"]);
     Ok(())

@@ -68,9 +68,14 @@ pgrx::extension_sql_file!(
     requires = ["relay"]
 );
 pgrx::extension_sql_file!(
+    "../../sql/schema/64_journal.sql",
+    name = "journal",
+    requires = ["give_back"]
+);
+pgrx::extension_sql_file!(
     "../../sql/schema/65_reconcile.sql",
     name = "reconcile",
-    requires = ["give_back"]
+    requires = ["journal"]
 );
 pgrx::extension_sql_file!(
     "../../sql/schema/70_views.sql",

@@ -20,6 +20,7 @@ mod gate;
 pub mod hubspot;
 mod ingest;
 pub mod init;
+mod journal;
 mod lend;
 pub mod liveness;
 pub mod metrics;

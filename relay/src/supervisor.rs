@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, PollMode};
 use crate::db::contract::Hello;
 use crate::db::listener::Listener;
 use crate::db::pool::Db;
@@ -22,6 +22,7 @@ use crate::figures::FigureSource;
 use crate::gate::Gate;
 use crate::hubspot::client::Client;
 use crate::hubspot::quota::Purpose;
+use crate::journal::Journal;
 use crate::liveness::{Liveness, Part};
 use crate::metrics::Metrics;
 use crate::portal::{self, PortalId};
@@ -123,7 +124,8 @@ impl Relay {
         let grace = self.client.timeout() + GRACE;
         let status = Status::new(self.metrics.clone());
         let liveness = Liveness::new();
-        let webhooks_expected = self.config.webhook.client_secret.is_some();
+        let journal = self.config.poll.mode == PollMode::Journal;
+        let webhooks_expected = journal || self.config.webhook.client_secret.is_some();
         self.metrics.state("webhooks_expected", webhooks_expected);
         let wake_apply = Arc::new(Notify::new());
         let wake_deliver = Arc::new(Notify::new());
@@ -151,7 +153,7 @@ impl Relay {
             status: status.clone(),
             liveness: liveness.clone(),
             configured,
-            portal,
+            portal: Arc::clone(&portal),
         };
         let (pulse_stop, woken) = (stop.clone(), Arc::clone(&wake_deliver));
         parts.spawn("heartbeat", async move { pulse.run(woken, pulse_stop).await });
@@ -247,6 +249,15 @@ impl Relay {
             ..context.as_ref().clone()
         };
         let comparing = Arc::new(comparing);
+        if journal {
+            let reader = Journal::new(Arc::clone(&context), configured, portal, self.config.poll.interval());
+            let (reading, read_stop) = (reader.run(), stop.clone());
+            parts.spawn("journal", async move {
+                reading.await;
+                // It ends with delivery, before the other parts.
+                read_stop.cancelled().await;
+            });
+        }
         let schedule = reconcile::schedule::Schedule::new(&self.config);
         parts.spawn("schedule", reconcile::schedule::run(schedule, Arc::clone(&comparing)));
         let mut comparison = tokio::spawn(reconcile::run(comparing));
@@ -280,7 +291,7 @@ impl Relay {
                 "it is not set: writes of this app are not told from those of others in HubSpot's histories"
             );
         }
-        if self.config.webhook.client_secret.is_none() {
+        if self.config.webhook.client_secret.is_none() && self.config.poll.mode == PollMode::Off {
             tracing::warn!(
                 event = event::CONFIG_IGNORED,
                 key = "webhook.client_secret",

@@ -87,6 +87,8 @@ pub mod event {
     pub const PAGE_ACTION: &str = "page_action";
     /// A screen of the admin page could not be rendered.
     pub const PAGE_FAILED: &str = "page_failed";
+    /// Entries of HubSpot's webhooks journal may have been missed: everything is compared.
+    pub const JOURNAL_GAP: &str = "journal_gap";
     /// A part of the relay ended on its own.
     pub const TASK_FAILED: &str = "task_failed";
 }

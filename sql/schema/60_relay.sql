@@ -28,6 +28,7 @@ DECLARE
   released bigint;
 BEGIN
   UPDATE hubspot.reconciliation_runs r SET claimed_by = NULL, lease_expires_at = NULL WHERE r.claimed_by = relay_release.relay_id;
+  UPDATE hubspot.webhook_journal j SET held_by = NULL, lease_expires_at = NULL WHERE j.held_by = relay_release.relay_id;
   WITH given_back AS (
     UPDATE hubspot.queue q SET claimed_by = NULL, lease_expires_at = NULL, due_at = clock_timestamp(), attempts = greatest(q.attempts - 1, 0)
     WHERE q.claimed_by = relay_release.relay_id

@@ -18,7 +18,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
   EXECUTE format('GRANT SELECT ON hubspot.object_mapping, hubspot.field_mapping, hubspot.link, hubspot.outbox, hubspot.field_state, hubspot.ledger, hubspot.conflicts, '
-    'hubspot.sync_log, hubspot.webhook_events, hubspot.failed_syncs, hubspot.forgotten, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, hubspot.reconciliation_progress, '
+    'hubspot.sync_log, hubspot.webhook_events, hubspot.webhook_journal, hubspot.failed_syncs, hubspot.forgotten, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, hubspot.reconciliation_progress, '
     'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems, hubspot.page_log, hubspot.metric_history, hubspot.quota, hubspot.quota_usage, hubspot.freshness, hubspot.alerts TO %I', role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.status(), hubspot.explain(text, text, text), hubspot.export_mapping(text), hubspot.instant(bigint), hubspot.latency(interval), hubspot.reconciliation_report(bigint) TO %I', role);
   EXECUTE format('GRANT SELECT ON hubspot.property_definition TO %I', role);
@@ -93,7 +93,7 @@ DECLARE
   t text;
 BEGIN
   FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'capture_shed', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
-    'failed_syncs', 'webhook_events', 'forgotten', 'forgotten_id_seq', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'property_definition', 'page_log', 'page_log_id_seq', 'object_mapping_id_seq',
+    'failed_syncs', 'webhook_events', 'forgotten', 'forgotten_id_seq', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'webhook_journal', 'property_definition', 'page_log', 'page_log_id_seq', 'object_mapping_id_seq',
     'field_mapping_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
     'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq'] LOOP
     PERFORM pg_catalog.pg_extension_config_dump(('hubspot.' || t)::regclass, '');

@@ -92,7 +92,8 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, RelayError> {
             Ok(mappings) => {
                 scopes(&client, &mappings, &mut findings).await;
                 mapped(&db, &client, &mappings, &mut findings).await;
-                findings.extend(webhooks::check(config, &client, &mappings).await);
+                let portal_id = config.hubspot.portal_id.or(portal_id);
+                findings.extend(webhooks::check(config, &client, &mappings, portal_id).await);
             }
             Err(error) => findings.push(unanswered("mappings", &error)),
         }

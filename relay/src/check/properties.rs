@@ -15,7 +15,7 @@ pub(super) fn is_sent(property: &MappedProperty) -> bool {
 }
 
 /// Whether its values come from HubSpot.
-pub(super) fn is_received(property: &MappedProperty) -> bool {
+pub(crate) fn is_received(property: &MappedProperty) -> bool {
     matches!(property.direction.as_deref(), Some("HUBSPOT_TO_WARP" | "BIDIRECTIONAL"))
 }
 

@@ -8,10 +8,11 @@ use crate::config::{Config, PollMode};
 use crate::db::contract::Mapping;
 use crate::hubspot::client::{CallError, Client};
 use crate::hubspot::error::FailureClass;
+use crate::hubspot::journal::Which;
 use crate::hubspot::setup::Subscription;
 
 /// Singular names of the object types that events name; the others are `object` with an id.
-const NAMED: [(&str, &str, &str); 6] = [
+pub(crate) const NAMED: [(&str, &str, &str); 6] = [
     ("contacts", "0-1", "contact"),
     ("companies", "0-2", "company"),
     ("deals", "0-3", "deal"),
@@ -81,10 +82,18 @@ pub(crate) fn by_hand(needed: &BTreeSet<Subscription>, target: Option<&str>) -> 
 }
 
 /// How HubSpot's changes come in, and whether they can.
-pub(super) async fn check(config: &Config, client: &Client, mappings: &[Mapping]) -> Vec<Finding> {
+pub(super) async fn check(
+    config: &Config,
+    client: &Client,
+    mappings: &[Mapping],
+    portal_id: Option<i64>,
+) -> Vec<Finding> {
     let needed = needed(mappings);
-    if needed.is_empty() || config.poll.mode != PollMode::Off {
-        return Vec::new();
+    match config.poll.mode {
+        _ if needed.is_empty() => return Vec::new(),
+        PollMode::Search => return Vec::new(),
+        PollMode::Journal => return journal(client, mappings, portal_id).await,
+        PollMode::Off => {}
     }
     if config.webhook.client_secret.is_none() {
         return vec![fault(
@@ -146,6 +155,41 @@ pub(super) async fn check(config: &Config, client: &Client, mappings: &[Mapping]
         (Ok(Some(url)), _) => good("webhook target", url),
     });
     findings
+}
+
+/// Whether the app may read the webhooks journal. Its subscriptions the running relay makes itself.
+async fn journal(client: &Client, mappings: &[Mapping], portal_id: Option<i64>) -> Vec<Finding> {
+    // What the token is of was reported before.
+    let Some(portal_id) = portal_id else {
+        return Vec::new();
+    };
+    let what = "webhooks journal";
+    let mend = "poll.mode journal needs an OAuth app that is installed in the account, with the scopes developer.webhooks_journal.read and developer.webhooks_journal.subscriptions.read and .write";
+    let looked = async {
+        client.journal_entry(Which::Latest, portal_id).await?;
+        client.journal_subscriptions().await
+    };
+    vec![match looked.await {
+        Ok(existing) => {
+            let wanted = crate::journal::subscriptions::needed(mappings, portal_id);
+            let missing = wanted
+                .iter()
+                .filter(|wanted| !existing.iter().any(|found| found.covers(wanted)));
+            good(
+                what,
+                format!(
+                    "readable; {} of {} subscriptions are still to be made, which the relay does as it runs",
+                    missing.count(),
+                    wanted.len()
+                ),
+            )
+        }
+        Err(failure) => fault(
+            what,
+            format!("{} (HTTP {:?})", failure.class.kind(), failure.status),
+            mend,
+        ),
+    }]
 }
 
 #[cfg(test)]

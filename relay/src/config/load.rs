@@ -306,7 +306,10 @@ mod tests {
         assert!(fault(&format!("{MINIMAL}requests_per_10s = 0\n"), &[]).contains("hubspot.requests_per_10s"));
         assert!(fault(&format!("{MINIMAL}[retry]\nmax_retries = -1\n"), &[]).contains("retry.max_retries"));
         assert!(fault(MINIMAL, &[("HUBSPOT_RELAY_HUBSPOT_TOKEN", "s3cret")]).contains("HUBSPOT_RELAY_HUBSPOT_TOKEN"));
-        assert!(fault(&format!("{MINIMAL}[poll]\nmode='journal'\n"), &[]).contains("poll.mode"));
+        assert!(
+            fault(&format!("{MINIMAL}[poll]\nmode='journal'\n"), &[])
+                .contains("poll.mode: HubSpot's webhooks journal is for OAuth apps")
+        );
         assert!(fault(&format!("{MINIMAL}[poll]\ninterval='5ms'\n"), &[]).contains("poll.interval"));
         for (key, value) in [
             ("reconcile", "at night"),

@@ -213,22 +213,23 @@ pub enum SignatureForm {
 }
 
 /// `[poll]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Poll {
-    /// `off` (default) or `search`.
+    /// `off` (default), `search` or `journal`.
     pub mode: PollMode,
-    /// Time between two polls, default 1m, at least 1s.
+    /// Time between two looks, at least 1s. Default 1m for `search`, 5s for `journal`.
     #[serde(with = "humantime_serde")]
-    pub interval: Duration,
+    pub interval: Option<Duration>,
 }
 
-impl Default for Poll {
-    fn default() -> Self {
-        Self {
-            mode: PollMode::Off,
-            interval: Duration::from_secs(60),
-        }
+impl Poll {
+    /// The time between two looks at HubSpot: as set, or what suits the mode.
+    pub fn interval(&self) -> Duration {
+        self.interval.unwrap_or(match self.mode {
+            PollMode::Journal => Duration::from_secs(5),
+            PollMode::Off | PollMode::Search => Duration::from_secs(60),
+        })
     }
 }
 
@@ -241,7 +242,7 @@ pub enum PollMode {
     Off,
     /// HubSpot's search by the time of the last change, for databases that no webhook can reach.
     Search,
-    /// Refused by this version.
+    /// HubSpot's webhooks journal, for an OAuth app whose database no webhook can reach.
     Journal,
 }
 

@@ -58,13 +58,13 @@ impl Config {
     }
 
     fn check_times(&self) -> Result<(), ConfigError> {
-        if self.poll.mode == PollMode::Journal {
+        if self.poll.mode == PollMode::Journal && self.hubspot.client_id.is_none() {
             return Err(ConfigError::new(
                 "poll.mode",
-                "this version cannot read HubSpot's webhooks journal; expected \"off\" or \"search\"",
+                "HubSpot's webhooks journal is for OAuth apps: \"journal\" needs hubspot.client_id, client_secret and refresh_token; expected \"search\" or \"off\" with an access token",
             ));
         }
-        if self.poll.interval < SHORTEST_INTERVAL {
+        if self.poll.interval() < SHORTEST_INTERVAL {
             return Err(ConfigError::new("poll.interval", "expected at least 1s"));
         }
         let schedule = &self.schedule;

@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod error;
+pub mod journal;
 pub mod listener;
 pub mod monitoring;
 pub mod page;

@@ -11,7 +11,7 @@ use crate::telemetry::event;
 /// HubSpot's limit for a batch call.
 pub(super) const BATCH: usize = 100;
 /// HubSpot's limit for a batch read with history.
-pub(super) const HISTORY_BATCH: usize = 50;
+pub(crate) const HISTORY_BATCH: usize = 50;
 
 /// Batches of at most `size`, none with the same id twice: HubSpot refuses such a batch as a whole.
 pub(super) fn pages<T>(items: Vec<T>, size: usize, id: impl Fn(&T) -> String) -> Vec<Vec<T>> {

@@ -5,7 +5,7 @@
 //! because a claim is a lease that runs. Killed at any point it leaves leases that expire; the extension then has the
 //! record read again, history included, before anything is sent.
 
-mod batch;
+pub(crate) mod batch;
 mod outcome;
 pub(crate) mod read;
 mod record;

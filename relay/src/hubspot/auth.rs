@@ -1,4 +1,5 @@
-//! The token a call carries: a static one, or OAuth access tokens that are asked for with a refresh token.
+//! The token a call carries: a static one, or OAuth access tokens that are asked for with a refresh token, or (the app's own,
+//! for the webhooks journal) with the app's name and secret alone.
 //!
 //! An access token is renewed when four fifths of its life are over, by one caller while the others wait for it or go on
 //! with the old one; after HubSpot refused one, once, before the refusal counts. A refresh token that HubSpot replaced is
@@ -45,10 +46,21 @@ struct OAuth {
     client_id: String,
     client_secret: RwLock<SecretString>,
     client_secret_file: Option<PathBuf>,
-    refresh_token: RwLock<SecretString>,
-    refresh_token_file: Option<PathBuf>,
+    grant: Grant,
     /// One renewal at a time.
     renewing: tokio::sync::Mutex<()>,
+}
+
+/// What a token is asked for with, beside the app's name and secret.
+#[derive(Debug)]
+enum Grant {
+    /// For an account that installed the app.
+    Refresh {
+        token: RwLock<SecretString>,
+        file: Option<PathBuf>,
+    },
+    /// For the app itself, with these scopes.
+    App { scopes: &'static str },
 }
 
 /// What the token endpoint answers.
@@ -71,8 +83,10 @@ impl Auth {
                 client_id: client_id.clone(),
                 client_secret: RwLock::new(client_secret.clone()),
                 client_secret_file: config.client_secret_file.clone(),
-                refresh_token: RwLock::new(refresh_token.clone()),
-                refresh_token_file: config.refresh_token_file.clone(),
+                grant: Grant::Refresh {
+                    token: RwLock::new(refresh_token.clone()),
+                    file: config.refresh_token_file.clone(),
+                },
                 renewing: tokio::sync::Mutex::new(()),
             }),
             _ => None,
@@ -92,6 +106,27 @@ impl Auth {
             current: RwLock::new(current),
             oauth,
             file: config.access_token_file.clone(),
+        })
+    }
+
+    /// The app's own token; none for an account's static token, which belongs to no OAuth app.
+    pub(crate) fn of_app(config: &Hubspot, token_url: String, scopes: &'static str) -> Option<Self> {
+        let (client_id, client_secret) = config.client_id.as_ref().zip(config.client_secret.as_ref())?;
+        Some(Self {
+            current: RwLock::new(Token {
+                text: None,
+                renew_at: None,
+                expires_at: None,
+            }),
+            oauth: Some(OAuth {
+                url: token_url,
+                client_id: client_id.clone(),
+                client_secret: RwLock::new(client_secret.clone()),
+                client_secret_file: config.client_secret_file.clone(),
+                grant: Grant::App { scopes },
+                renewing: tokio::sync::Mutex::new(()),
+            }),
+            file: None,
         })
     }
 
@@ -141,18 +176,16 @@ impl Auth {
             current.text = Some(new);
         }
         if let Some(oauth) = &self.oauth {
-            for (file, key, place) in [
-                (
-                    &oauth.client_secret_file,
-                    "hubspot.client_secret_file",
-                    &oauth.client_secret,
-                ),
-                (
-                    &oauth.refresh_token_file,
-                    "hubspot.refresh_token_file",
-                    &oauth.refresh_token,
-                ),
-            ] {
+            let secret = (
+                &oauth.client_secret_file,
+                "hubspot.client_secret_file",
+                &oauth.client_secret,
+            );
+            let refresh = match &oauth.grant {
+                Grant::Refresh { token, file } => Some((file, "hubspot.refresh_token_file", token)),
+                Grant::App { .. } => None,
+            };
+            for (file, key, place) in std::iter::once(secret).chain(refresh) {
                 let Some(new) = file.as_ref().and_then(|file| read(file, key)) else {
                     continue;
                 };
@@ -208,13 +241,24 @@ impl OAuth {
     async fn ask(&self, http: &reqwest::Client, timeout: Duration) -> Result<Token, Failure> {
         let form = {
             let secret = self.client_secret.read().unwrap_or_else(PoisonError::into_inner);
-            let refresh = self.refresh_token.read().unwrap_or_else(PoisonError::into_inner);
-            form(&[
-                ("grant_type", "refresh_token"),
-                ("client_id", &self.client_id),
+            let app = [
+                ("client_id", self.client_id.as_str()),
                 ("client_secret", secret.expose_secret()),
-                ("refresh_token", refresh.expose_secret()),
-            ])
+            ];
+            match &self.grant {
+                Grant::Refresh { token, .. } => {
+                    let refresh = token.read().unwrap_or_else(PoisonError::into_inner);
+                    let with = [
+                        ("grant_type", "refresh_token"),
+                        ("refresh_token", refresh.expose_secret()),
+                    ];
+                    form(app.iter().chain(&with))
+                }
+                Grant::App { scopes } => form(
+                    app.iter()
+                        .chain(&[("grant_type", "client_credentials"), ("scope", scopes)]),
+                ),
+            }
         };
         let asked_at = Instant::now();
         let request = http
@@ -245,7 +289,11 @@ impl OAuth {
                 _ => FailureClass::Unreachable,
             };
             let word = issued.status.or(issued.error).unwrap_or_else(|| "no reason".to_owned());
-            let message = format!("HubSpot gives no access token for the refresh token ({word})");
+            let with = match self.grant {
+                Grant::Refresh { .. } => "the refresh token",
+                Grant::App { .. } => "the app itself",
+            };
+            let message = format!("HubSpot gives no access token for {with} ({word})");
             return Err(failure(class, Some(status.as_u16()), &message));
         };
         if let Some(new) = issued.refresh_token {
@@ -261,11 +309,14 @@ impl OAuth {
 
     /// Takes a refresh token that HubSpot gave: into the file first, where there is one.
     fn keep(&self, new: SecretString) {
-        let mut place = self.refresh_token.write().unwrap_or_else(PoisonError::into_inner);
+        let Grant::Refresh { token, file } = &self.grant else {
+            return;
+        };
+        let mut place = token.write().unwrap_or_else(PoisonError::into_inner);
         if !differs(&place, &new) {
             return;
         }
-        let kept = match &self.refresh_token_file {
+        let kept = match file {
             Some(file) => write_secret(file, &new),
             None => Err(std::io::Error::other(
                 "hubspot.refresh_token stands in the settings, not in a file",
@@ -313,7 +364,7 @@ fn write_secret(file: &Path, secret: &SecretString) -> std::io::Result<()> {
 }
 
 /// A form, urlencoded.
-fn form(fields: &[(&str, &str)]) -> String {
+fn form<'a>(fields: impl Iterator<Item = &'a (&'a str, &'a str)>) -> String {
     let escape = |text: &str| {
         text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
             if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
@@ -325,7 +376,6 @@ fn form(fields: &[(&str, &str)]) -> String {
         })
     };
     let pairs: Vec<String> = fields
-        .iter()
         .map(|(name, value)| format!("{name}={}", escape(value)))
         .collect();
     pairs.join("&")
@@ -360,6 +410,6 @@ mod tests {
 
     #[test]
     fn forms_are_escaped() {
-        assert_eq!(form(&[("a", "x y&z"), ("b", "na1-~")]), "a=x%20y%26z&b=na1-~");
+        assert_eq!(form([("a", "x y&z"), ("b", "na1-~")].iter()), "a=x%20y%26z&b=na1-~");
     }
 }

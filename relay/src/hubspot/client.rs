@@ -63,6 +63,8 @@ struct Inner {
     base_url: String,
     version: ApiVersion,
     auth: Auth,
+    /// The app's own token, for the webhooks journal.
+    app: Option<Auth>,
     timeout: Duration,
     auto: bool,
     limiter: RateLimiter,
@@ -132,6 +134,9 @@ impl Client {
             .ok_or_else(|| ConfigError::new("hubspot.api_version", "is not known"))?;
         let base_url = config.base_url.trim_end_matches('/').to_owned();
         let auth = Auth::new(config, format!("{base_url}{}", version.token()))?;
+        // The journal's release, whatever that of the records: later ones issue no such tokens.
+        let app_token = format!("{base_url}{}", ApiVersion::Dated("2026-03").token());
+        let app = Auth::of_app(config, app_token, super::journal::SCOPES);
         let (limit, auto) = match config.requests_per_10s {
             RequestsPer10s::Fixed(limit) => (limit, false),
             RequestsPer10s::Auto => (AUTO_START, true),
@@ -141,6 +146,7 @@ impl Client {
             base_url,
             version,
             auth,
+            app,
             timeout: config.timeout,
             auto,
             limiter: limiter(limit, config.search_per_second, config.requests_per_day),
@@ -186,7 +192,30 @@ impl Client {
 
     /// Reads secrets that stand in files again, for a token that was rotated; says whether one changed.
     pub fn reload_token(&self) -> bool {
-        self.inner.auth.reload()
+        let of_app = self.inner.app.as_ref().is_some_and(Auth::reload);
+        self.inner.auth.reload() || of_app
+    }
+
+    /// The app's own token; none without an OAuth app.
+    pub(super) fn app_auth(&self) -> Option<&Auth> {
+        self.inner.app.as_ref()
+    }
+
+    pub(super) fn http(&self) -> &reqwest::Client {
+        &self.inner.http
+    }
+
+    pub(super) fn base_url(&self) -> &str {
+        &self.inner.base_url
+    }
+
+    /// Counts a call that takes no slot of the account's limit, and logs its failure.
+    pub(super) fn count(&self, operation: &'static str, failure: Option<&Failure>, started: Instant) {
+        let class = failure.map(|failure| failure.class);
+        self.inner.metrics.request(operation, class, started.elapsed());
+        if let Some(failure) = failure {
+            warn_of(operation, failure);
+        }
     }
 
     /// Facts of the account the token belongs to.
@@ -335,16 +364,7 @@ impl Client {
                     RatePolicy::Daily | RatePolicy::Unknown => self.inner.limiter.pause(pause),
                 }
             }
-            // Names and numbers only: HubSpot's message may quote a customer's values.
-            tracing::warn!(
-                event = event::CALL_FAILED,
-                operation,
-                kind = failure.class.kind(),
-                status = failure.status,
-                retry_after_ms = failure.retry_after.map(|time| time.as_millis() as u64),
-                correlation_id = failure.body.as_ref().and_then(|body| body.correlation_id.as_deref()),
-                "a call to HubSpot failed"
-            );
+            warn_of(operation, &failure);
             CallError::Failed(failure)
         })
     }
@@ -375,7 +395,7 @@ impl Client {
     }
 
     /// One request and its answer, the answer's body included in the time limit.
-    async fn exchange<B: Serialize, T: DeserializeOwned + Default>(
+    pub(super) async fn exchange<B: Serialize, T: DeserializeOwned + Default>(
         &self,
         operation: &'static str,
         method: Method,
@@ -430,12 +450,25 @@ impl Client {
     }
 }
 
+/// Names and numbers only: HubSpot's message may quote a customer's values.
+fn warn_of(operation: &'static str, failure: &Failure) {
+    tracing::warn!(
+        event = event::CALL_FAILED,
+        operation,
+        kind = failure.class.kind(),
+        status = failure.status,
+        retry_after_ms = failure.retry_after.map(|time| time.as_millis() as u64),
+        correlation_id = failure.body.as_ref().and_then(|body| body.correlation_id.as_deref()),
+        "a call to HubSpot failed"
+    );
+}
+
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
 /// Reads the body of a success. An empty one (204) is an empty answer; an unreadable one leaves the outcome unknown.
-fn parse<T: DeserializeOwned + Default>(
+pub(super) fn parse<T: DeserializeOwned + Default>(
     operation: &'static str,
     status: StatusCode,
     bytes: &[u8],
@@ -454,7 +487,7 @@ fn parse<T: DeserializeOwned + Default>(
     })
 }
 
-fn refused(
+pub(super) fn refused(
     operation: &'static str,
     status: StatusCode,
     retry_after: Option<Duration>,
@@ -480,7 +513,7 @@ pub(crate) fn cut(message: &str) -> String {
     message.chars().take(MESSAGE_CHARS).collect()
 }
 
-fn transport_failure(operation: &'static str, error: &reqwest::Error) -> Failure {
+pub(super) fn transport_failure(operation: &'static str, error: &reqwest::Error) -> Failure {
     let class = if error.is_connect() {
         FailureClass::Unreachable
     } else if error.is_timeout() {

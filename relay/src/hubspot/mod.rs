@@ -3,6 +3,7 @@
 pub(crate) mod auth;
 pub mod client;
 pub mod error;
+pub mod journal;
 pub mod model;
 pub mod paths;
 pub mod quota;

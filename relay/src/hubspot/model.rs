@@ -238,7 +238,7 @@ pub fn value_text(value: &Value) -> Option<String> {
     scalar_text(value).filter(|text| !text.is_empty())
 }
 
-fn scalar_text(value: &Value) -> Option<String> {
+pub(crate) fn scalar_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -262,7 +262,7 @@ pub fn instant_ms(value: &Value) -> Option<i64> {
     }
 }
 
-fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(super) fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let value = Value::deserialize(deserializer)?;
     Ok(scalar_text(&value).unwrap_or_default())
 }

@@ -89,7 +89,7 @@ impl ApiVersion {
 }
 
 /// One path segment with everything but unreserved characters escaped: names come from the database.
-fn segment(name: &str) -> String {
+pub(super) fn segment(name: &str) -> String {
     name.bytes().fold(String::with_capacity(name.len()), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
             out.push(char::from(byte));

@@ -41,7 +41,7 @@ impl Schedule {
             _ => None,
         };
         let poll = match config.poll.mode {
-            PollMode::Search => config.poll.interval,
+            PollMode::Search => config.poll.interval(),
             PollMode::Off | PollMode::Journal => Duration::ZERO,
         };
         Self {

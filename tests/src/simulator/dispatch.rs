@@ -31,6 +31,9 @@ pub(crate) fn apply(inner: &Inner, content_type: &str, request: &ApiRequest) -> 
     ) {
         return inner.manage_webhooks(request);
     }
+    if request.route.op.is_journal() {
+        return inner.journal(request);
+    }
     let usage = (request.route.op == Op::AccountUsage).then(|| {
         let limiter = inner.limiter();
         (limiter.today(), limiter.daily_limit.unwrap_or(250_000))
@@ -99,6 +102,10 @@ fn dispatch(core: &mut Core, request: &ApiRequest) -> Result<Reply, ApiError> {
         | Op::SubscriptionList
         | Op::SubscriptionCreate
         | Op::SubscriptionUpdate
+        | Op::JournalEntry
+        | Op::JournalSubscriptionList
+        | Op::JournalSubscriptionCreate
+        | Op::JournalSubscriptionDelete
         | Op::Unknown => Err(ApiError::not_found("The requested resource does not exist")),
     }
 }

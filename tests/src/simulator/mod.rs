@@ -26,6 +26,7 @@ mod errors;
 mod events;
 mod faults;
 mod groups;
+mod journal;
 mod limits;
 mod log;
 mod merge;
@@ -87,6 +88,7 @@ pub(crate) struct Inner {
     gates: Mutex<HashMap<String, Gate>>,
     webhooks: Arc<Webhooks>,
     managed: Mutex<subscriptions::Managed>,
+    journal: Mutex<journal::Journal>,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -115,6 +117,7 @@ impl Inner {
     /// Queues the events of the call that just ran.
     fn publish(&self, core: &mut Core) {
         let events = std::mem::take(&mut core.events);
+        lock(&self.journal).publish(&events, self.config.portal_id, core.clock.now());
         self.webhooks.enqueue(events, core.behaviour.cleared_event);
     }
 
@@ -153,6 +156,7 @@ impl Simulator {
             gates: Mutex::new(HashMap::new()),
             webhooks: Arc::clone(&webhooks),
             managed: Mutex::default(),
+            journal: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: Mutex::new(Vec::new()),
             config,

@@ -13,6 +13,8 @@ struct Grant {
     app_id: u64,
     /// Milliseconds since 1970; `None` never expires.
     expires_at: Option<i64>,
+    /// The app's own, for the webhooks journal and nothing else.
+    of_app: bool,
 }
 
 /// Why a token is refused.
@@ -44,6 +46,7 @@ impl Tokens {
         let grant = Grant {
             app_id: config.app_id,
             expires_at: None,
+            of_app: false,
         };
         Tokens {
             grants: HashMap::from([(config.token.clone(), grant)]),
@@ -66,6 +69,7 @@ impl Tokens {
             Grant {
                 app_id,
                 expires_at: None,
+                of_app: false,
             },
         );
     }
@@ -79,6 +83,11 @@ impl Tokens {
         for grant in self.grants.values_mut().filter(|grant| grant.expires_at.is_some()) {
             grant.expires_at = Some(now - 1_000);
         }
+    }
+
+    /// Whether it is an app's own token.
+    pub(crate) fn is_of_app(&self, token: &str) -> bool {
+        self.grants.get(token).is_some_and(|grant| grant.of_app)
     }
 
     /// The app a bearer token belongs to.
@@ -121,6 +130,7 @@ impl Tokens {
         let grant = Grant {
             app_id: self.app_id,
             expires_at: Some(now.saturating_add(self.ttl_ms)),
+            of_app: !refresh,
         };
         self.grants.insert(token.clone(), grant);
         let scopes = self.scopes.clone().unwrap_or_else(|| vec!["oauth".to_owned()]);

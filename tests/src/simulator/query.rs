@@ -54,6 +54,8 @@ pub(crate) struct ApiRequest {
     pub(crate) query: HashMap<String, String>,
     pub(crate) body: Vec<u8>,
     pub(crate) source: Source,
+    /// `Host` of the request: links to this server carry it.
+    pub(crate) host: String,
 }
 
 impl ApiRequest {

@@ -44,6 +44,10 @@ pub enum Op {
     SubscriptionList,
     SubscriptionCreate,
     SubscriptionUpdate,
+    JournalEntry,
+    JournalSubscriptionList,
+    JournalSubscriptionCreate,
+    JournalSubscriptionDelete,
     /// A path that is not part of the API.
     Unknown,
 }
@@ -70,12 +74,26 @@ impl Op {
             SchemaList => vec!["crm.schemas.custom.read".to_owned()],
             Any | AccountDetails | AccountUsage | Token | WebhookSettings | WebhookSettingsSet | SubscriptionList
             | SubscriptionCreate | SubscriptionUpdate | Unknown => Vec::new(),
+            JournalEntry => vec!["developer.webhooks_journal.read".to_owned()],
+            JournalSubscriptionList => vec!["developer.webhooks_journal.subscriptions.read".to_owned()],
+            JournalSubscriptionCreate | JournalSubscriptionDelete => {
+                vec!["developer.webhooks_journal.subscriptions.write".to_owned()]
+            }
         }
     }
 
     /// Has the operation its own limiter or none, instead of the 10 s window?
     pub(crate) fn is_exempt(self) -> bool {
-        matches!(self, Op::Search | Op::Token)
+        matches!(self, Op::Search | Op::Token) || self.is_journal()
+    }
+
+    /// Is it of the webhooks journal, which takes the app's own token?
+    pub(crate) fn is_journal(self) -> bool {
+        use Op::*;
+        matches!(
+            self,
+            JournalEntry | JournalSubscriptionList | JournalSubscriptionCreate | JournalSubscriptionDelete
+        )
     }
 }
 
@@ -109,6 +127,27 @@ pub(crate) fn route(method: &str, path: &str) -> Route {
             if known(version) =>
         {
             webhooks(method, app, rest)
+        }
+        [
+            "webhooks-journal",
+            "journal" | "journal-local",
+            "2026-03",
+            place @ ("earliest" | "latest"),
+        ] if method == "GET" => to(Op::JournalEntry, place, ""),
+        [
+            "webhooks-journal",
+            "journal" | "journal-local",
+            "2026-03",
+            "offset",
+            offset,
+            "next",
+        ] if method == "GET" => to(Op::JournalEntry, "next", offset),
+        ["webhooks-journal", "subscriptions", "2026-03"] if method == "GET" => to(Op::JournalSubscriptionList, "", ""),
+        ["webhooks-journal", "subscriptions", "2026-03"] if method == "POST" => {
+            to(Op::JournalSubscriptionCreate, "", "")
+        }
+        ["webhooks-journal", "subscriptions", "2026-03", id] if method == "DELETE" => {
+            to(Op::JournalSubscriptionDelete, "", id)
         }
         ["oauth", version, "token"] if known(version) && method == "POST" => to(Op::Token, "", ""),
         _ => None,

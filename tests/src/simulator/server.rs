@@ -50,6 +50,10 @@ pub(crate) async fn entry(State(inner): State<Arc<Inner>>, request: Request) -> 
         let (status, body) = super::control::run(&inner, action, &body).await;
         return respond(status, Some(body), &[]);
     }
+    if let Some(offset) = parts.uri.path().strip_prefix(super::journal::FILES) {
+        let (status, body) = inner.journal_file(offset, &parts);
+        return respond(status, Some(body), &[]);
+    }
     // A task of its own: a client that goes away does not undo what it asked for.
     let outcome = tokio::spawn(process(inner, parts, body, arrived)).await;
     match outcome {
@@ -118,9 +122,15 @@ async fn run(
             Ok(id) => app_id = id,
             Err(error) => return refuse(&error, correlation),
         }
+        if let Err(error) = right_kind(inner, op, header_text(parts, header::AUTHORIZATION)) {
+            return refuse(&error, correlation);
+        }
         let mut limiter = inner.limiter();
-        let admitted = limiter.admit(app_id, op == Op::Search, arrived);
-        if op != Op::Search {
+        let admitted = match op.is_journal() {
+            true => Ok(()),
+            false => limiter.admit(app_id, op == Op::Search, arrived),
+        };
+        if op != Op::Search && !op.is_journal() {
             headers = limiter.headers(app_id);
         }
         drop(limiter);
@@ -141,6 +151,7 @@ async fn run(
         route,
         body: body.to_vec(),
         source: Source::app(app_id),
+        host: header_text(parts, header::HOST).to_owned(),
     };
     pass(inner, op, GatePoint::BeforeApply).await;
     if let Some(FaultKind::LateApply(ms)) = fault {
@@ -210,6 +221,20 @@ fn authorize(inner: &Inner, header: &str) -> Result<u64, ApiError> {
             Refused::Unknown => ApiError::unauthorized(),
             Refused::Expired(seconds) => ApiError::expired(seconds),
         })
+}
+
+/// The journal takes the app's own token, everything else an account's.
+fn right_kind(inner: &Inner, op: Op, header: &str) -> Result<(), ApiError> {
+    let core = inner.core();
+    let token = header.strip_prefix("Bearer ").unwrap_or_default();
+    if core.tokens.is_of_app(token) == op.is_journal() {
+        return Ok(());
+    }
+    let needed = match op.is_journal() {
+        true => op.scopes(""),
+        false => vec!["oauth".to_owned()],
+    };
+    Err(ApiError::missing_scopes(&needed))
 }
 
 fn status_answer(status: u16, correlation: &str, headers: Vec<(&'static str, String)>) -> Outcome {

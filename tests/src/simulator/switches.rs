@@ -184,6 +184,21 @@ impl Simulator {
         self.inner.webhooks.flush().await;
     }
 
+    /// Forgets the webhooks journal's entries, as HubSpot does after three days.
+    pub fn forget_journal(&self) {
+        super::lock(&self.inner.journal).forget();
+    }
+
+    /// The journal's next file that is asked for is not readable.
+    pub fn spoil_journal_files(&self, times: u32) {
+        super::lock(&self.inner.journal).spoiled = times;
+    }
+
+    /// Journal entries since the start, forgotten ones left out.
+    pub fn journal_entries(&self) -> usize {
+        super::lock(&self.inner.journal).len()
+    }
+
     /// Events since the start, lost ones included; at most [`super::WebhookConfig::max_kept_events`] of them.
     pub fn events(&self) -> Vec<Value> {
         self.inner.webhooks.lock().emitted.iter().cloned().collect()

@@ -67,9 +67,17 @@ async fn screens_fit_desktop_and_phone_in_light_and_dark() -> Result<()> {
         ("record", format!("/record?type=customer&key={first}")),
         ("mappings", "/mappings".to_owned()),
         ("reconciliation", "/reconciliation".to_owned()),
+        ("activity", "/activity".to_owned()),
         ("run", format!("/reconciliation/{run}")),
     ] {
         site.open(&browser, &path).await?;
+        // Not one of the messages that the database refused.
+        assert_eq!(
+            browser.count("header.top").await?,
+            1,
+            "{name}: {}",
+            browser.text("body").await?
+        );
         for (width, phone) in [(1280, false), (390, true)] {
             for scheme in ["light", "dark"] {
                 browser.scheme(scheme).await?;
@@ -104,6 +112,11 @@ async fn screens_fit_desktop_and_phone_in_light_and_dark() -> Result<()> {
     browser.until("h1", "Keep WARP for 4 conflicts?").await?;
     browser.picture("preview-desktop-light", 1280, false).await?;
     browser.picture("preview-phone-light", 390, true).await?;
+    site.open(&browser, "/failures").await?;
+    browser.click("#bulk button[value=all]").await?;
+    browser.until("h1", "Retry 3 failures?").await?;
+    browser.picture("retry-desktop-light", 1280, false).await?;
+    browser.picture("retry-phone-dark", 390, true).await?;
     browser.click(".me button").await?;
     browser.find("input[name=token]").await?;
     browser.picture("login-desktop-light", 1280, false).await?;

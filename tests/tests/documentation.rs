@@ -1,12 +1,12 @@
 //! Every SQL block and every command of the documentation is run, or says in its own first line why not.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use hubspot_sync_tests::cluster;
 use hubspot_sync_tests::documents::{Block, blocks, parse, repository, statements};
+use hubspot_sync_tests::program::relay_folder;
 use hubspot_sync_tests::world::World;
 
 /// Pages whose blocks this file runs. `relay/GUIDE.md`, and what the README has for newcomers, are followed by `packages`.
@@ -202,24 +202,13 @@ async fn the_start_in_the_readme_works() -> Result<()> {
     Ok(())
 }
 
-/// The relay's program, built as the tests were.
-fn relay() -> Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
-    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--locked", "-p", "hubspot-relay"])
-        .current_dir(repository())
-        .status()?;
-    ensure!(built.success(), "hubspot-relay does not build");
-    Ok(target.join("debug").canonicalize()?)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_command_runs() -> Result<()> {
     let world = world("commands").await?;
     let folder = tempfile::tempdir()?;
     // Its check finds nothing wrong: the failure the other pages speak of is none of the settings'.
     std::fs::write(folder.path().join("relay.toml"), world.config_toml(&world.url, ""))?;
-    let path = format!("{}:{}", relay()?.display(), std::env::var("PATH")?);
+    let path = format!("{}:{}", relay_folder()?.display(), std::env::var("PATH")?);
     let mut run = 0;
     for page in PAGES {
         for block in of(page, "sh")? {

@@ -116,7 +116,9 @@ async fn screens_fit_desktop_and_phone_in_light_and_dark() -> Result<()> {
     browser.click("#bulk button[value=all]").await?;
     browser.until("h1", "Retry 3 failures?").await?;
     browser.picture("retry-desktop-light", 1280, false).await?;
+    browser.scheme("dark").await?;
     browser.picture("retry-phone-dark", 390, true).await?;
+    browser.scheme("light").await?;
     browser.click(".me button").await?;
     browser.find("input[name=token]").await?;
     browser.picture("login-desktop-light", 1280, false).await?;

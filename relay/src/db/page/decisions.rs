@@ -1,11 +1,11 @@
 //! Conflicts, failures, and what people decide about them.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Instant;
 
 /// A conflict.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Conflict {
     /// Its id.
     pub id: i64,
@@ -164,7 +164,7 @@ pub struct RetryLine {
 }
 
 /// What came of a decision.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Decided {
     /// Ids it was done to.
     pub done: Vec<i64>,
@@ -175,7 +175,7 @@ pub struct Decided {
 }
 
 /// One that was left as it was.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Refusal {
     /// Its id.
     pub id: i64,

@@ -6,7 +6,7 @@ mod overview;
 mod records;
 mod reports;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::types::Json;
 
@@ -26,7 +26,7 @@ pub type Filter = serde_json::Map<String, Value>;
 pub type Instant = Option<String>;
 
 /// A page of something.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Page<T> {
     /// How many match; 100001 for more than 100,000.
     pub total: i64,

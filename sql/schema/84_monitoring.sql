@@ -92,6 +92,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   UNION ALL SELECT 'RelayDown', '', 'critical', 'no relay has been seen for two minutes: changes wait, HubSpot''s webhooks are not answered'
     -- A relay that asks is there.
     WHERE relay_id = '' AND hubspot.armed_reason(NULL) IS NULL AND NOT EXISTS (SELECT 1 FROM hubspot.relay_status r WHERE r.last_seen_at > clock_timestamp() - interval '2 minutes')
+  UNION ALL SELECT 'NotArmed', '', 'critical', hubspot.armed_reason(NULL) WHERE hubspot.armed_reason(NULL) IS NOT NULL
+  UNION ALL SELECT 'SyncPaused', '', 'warning', format('paused by %s since %s', b.paused_by, b.paused_at)
+    FROM hubspot.binding b WHERE b.paused AND b.paused_at < now() - interval '1 hour'
+  UNION ALL SELECT 'FailedSyncsWaiting', '', 'warning', format('%s values could not be brought over and have waited for a person for an hour', count(*))
+    FROM hubspot.failed_syncs x WHERE x.status = 'open' AND x.failed_at < now() - interval '1 hour' HAVING count(*) > 0
+  UNION ALL SELECT 'MappingProblems', '', 'warning', format('%s: see hubspot.mapping_problems', string_agg(DISTINCT p.problem, ', '))
+    FROM hubspot.mapping_problems p HAVING count(*) > 0
   UNION ALL SELECT 'HubSpotAPIErrors', '', 'critical', format('%s of %s calls to HubSpot failed in five minutes; the limit is 10 %%', c.failed, c.sent)
     FROM calls c WHERE c.failed > c.sent * 0.1 AND c.sent >= 10
   UNION ALL SELECT 'SyncQueueBacklog', '', 'critical', format('%s records wait, more than 1000 for ten minutes', f.j->>'queue_depth')

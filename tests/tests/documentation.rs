@@ -280,6 +280,46 @@ fn every_make_target_that_is_named_exists() -> Result<()> {
     Ok(())
 }
 
+/// Files of the repository that a page links to, or names with their folder, are there.
+#[test]
+fn every_file_that_is_named_exists() -> Result<()> {
+    let endings = [
+        ".rs", ".sql", ".sh", ".toml", ".service", ".yml", ".json", ".md", ".png",
+    ];
+    let mut seen = 0;
+    for page in PAGES
+        .into_iter()
+        .chain(["relay/GUIDE.md", "extension/RELAY_CONTRACT.md"])
+    {
+        let text = std::fs::read_to_string(repository().join(page))?;
+        let folder = repository().join(page);
+        let folder = folder.parent().context("folder")?;
+        let linked = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split([')', '#']).next());
+        for link in linked.filter(|l| !l.is_empty() && !l.contains("://")) {
+            assert!(folder.join(link).exists(), "{page} links to {link}");
+            seen += 1;
+        }
+        // Every other piece between backquotes is code.
+        for name in text.split('`').skip(1).step_by(2) {
+            let path = name.contains('/') && !name.starts_with('/') && !name.contains(char::is_whitespace);
+            if !path || name.starts_with("target/") || !endings.iter().any(|end| name.ends_with(end)) {
+                continue;
+            }
+            let places = ["", "relay", "relay/src", "extension", "extension/src", "tests/tests"];
+            assert!(
+                folder.join(name).exists() || places.iter().any(|p| repository().join(p).join(name).exists()),
+                "{page} names {name}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 25, "only {seen} names were found");
+    Ok(())
+}
+
 /// What people may call or select from is in the SQL reference.
 #[tokio::test]
 async fn the_sql_reference_is_complete() -> Result<()> {

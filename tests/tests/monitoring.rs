@@ -460,6 +460,10 @@ async fn without_prometheus_the_database_raises_tells_and_clears_alerts() -> Res
         ("FreshnessTargetMissed", "UPDATE hubspot.object_mapping SET options = '{\"freshness_target_seconds\": 60}'; INSERT INTO hubspot.capture (mapping_id, op, entity_key, captured_at, db_user) SELECT id, 'U', '1', now() - interval '2 minutes', 10 FROM hubspot.object_mapping".to_owned(), "DELETE FROM hubspot.capture"),
         ("QuotaNearlySpent", "UPDATE hubspot.quota_day SET calls_per_day = 100, elsewhere = 95, elsewhere_day = (now() AT TIME ZONE zone)::date".to_owned(), "UPDATE hubspot.quota_day SET elsewhere = 0"),
         ("WebhookSilence", deliveries.to_owned(), "DELETE FROM hubspot.sync_log"),
+        ("NotArmed", "UPDATE hubspot.binding SET database_name = 'other'".to_owned(), "UPDATE hubspot.binding SET database_name = current_database()"),
+        ("SyncPaused", "SELECT hubspot.pause(); UPDATE hubspot.binding SET paused_at = now() - interval '61 minutes'".to_owned(), "SELECT hubspot.resume()"),
+        ("FailedSyncsWaiting", "INSERT INTO hubspot.failed_syncs (entity_type, entity_key, field, direction, kind, message, failed_at) VALUES ('customer', '1', 'tier', 'outbound', 'invalid', 'x', now() - interval '61 minutes')".to_owned(), "DELETE FROM hubspot.failed_syncs"),
+        ("MappingProblems", "ALTER TABLE customers DISABLE TRIGGER USER".to_owned(), "ALTER TABLE customers ENABLE TRIGGER USER"),
         ("ClockOffset", "UPDATE hubspot.binding SET clock_offset_us = -6000000, clock_measured_at = now()".to_owned(), "UPDATE hubspot.binding SET clock_offset_us = 0"),
     ] {
         world.sql.batch_execute(&begin).await.context(alert)?;
@@ -467,6 +471,22 @@ async fn without_prometheus_the_database_raises_tells_and_clears_alerts() -> Res
         world.sql.batch_execute(end).await.context(alert)?;
         assert_eq!(judge(expected).await?, [pair(alert, "cleared")]);
     }
+    // What the README marks as seen by the database is what the database judges.
+    let readme = std::fs::read_to_string(deploy().join("../README.md"))?;
+    let marked: BTreeSet<&str> = readme
+        .lines()
+        .filter_map(|l| l.strip_prefix("| ")?.split_once(" ◆ |").map(|(name, _)| name))
+        .collect();
+    let judged = world
+        .text("SELECT prosrc FROM pg_proc WHERE proname = 'alert_conditions'")
+        .await?;
+    let judged = judged.context("alert_conditions")?;
+    let judged: BTreeSet<&str> = judged
+        .split("SELECT '")
+        .skip(1)
+        .filter_map(|rest| rest.split('\'').next())
+        .collect();
+    assert_eq!(judged, marked);
     // A relay that takes no webhooks in does not complain of silence.
     world.sql.batch_execute(deliveries).await?;
     assert_eq!(judge(r#"{"webhooks_expected": false}"#).await?, []);
@@ -513,9 +533,9 @@ async fn that_no_relay_runs_is_judged_for_whoever_asks() -> Result<()> {
         .batch_execute("UPDATE hubspot.relay_status SET last_seen_at = now() - interval '121 seconds'")
         .await?;
     assert_eq!(judge().await?, [pair("RelayDown", "raised")]);
-    // A database that nobody is to work on misses no relay.
+    // A database that nobody may work on misses no relay, but says that nobody may.
     world.sql.batch_execute("SELECT hubspot.relay_alerts('r1', '{\"webhooks_expected\": true}'); UPDATE hubspot.binding SET system_identifier = 1").await?;
-    assert_eq!(judge().await?, []);
+    assert_eq!(judge().await?, [pair("NotArmed", "raised")]);
     Ok(())
 }
 

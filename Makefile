@@ -80,6 +80,8 @@ test: ## Set up, lint, build the extension and run every test suite
 	@$(MAKE) --no-print-directory test-core
 	@$(MAKE) --no-print-directory test-relay
 	@$(MAKE) --no-print-directory test-e2e
+	@if [ "$$(id -u)" -eq 0 ] && unshare --mount --pid --fork true 2>/dev/null; then $(MAKE) --no-print-directory test-packages; \
+	  else echo "suite packages NOT RUN: it takes root and the right to mount. Run make test-packages where they are" | tee -a $(SUITES) >&2; fi
 	@echo "== summary"
 	@cat $(SUITES)
 
@@ -127,9 +129,25 @@ installcheck: ## Regression suite and isolation tests on the running server of P
 test-page: ## The admin page in headless Chromium; pictures into target/screenshots (after make ext)
 	@$(SUITE) page $(CARGO) test --locked -p hubspot_sync_tests --test page
 
+# Of what the other tests run: the relay as cargo test builds it, so that no release build is needed.
+TEST_DEBS := $(TARGET)/debian-test
+PACKAGES_TEST = $(CARGO) test --locked -p hubspot_sync_tests --test packages -- --include-ignored
+
+.PHONY: test-debs
+test-debs:
+	@test -d $(PACKAGE) || $(MAKE) --no-print-directory ext
+	$(CARGO) build --locked -p hubspot-relay
+	rm -rf $(TEST_DEBS)
+	@DEB_COMPRESSION=gzip relay/packaging/build-deb.sh $(TARGET)/debug/hubspot-relay $(TEST_DEBS)
+	@DEB_COMPRESSION=gzip extension/packaging/build-deb.sh $(PACKAGE) $(PG_MAJOR) $(TEST_DEBS)
+
 .PHONY: test-packages
-test-packages: deb ## Install, start, upgrade and purge both packages in a clean Debian root (as root; network)
-	@$(SUITE) packages $(CARGO) test --locked -p hubspot_sync_tests --test packages -- --include-ignored
+test-packages: test-debs ## Follow README and guide with both packages in a clean Debian root; upgrade, purge (as root)
+	@$(SUITE) packages $(PACKAGES_TEST)
+
+.PHONY: test-packages-download
+test-packages-download: deb ## The same with the release build, in a root folder from Debian's archive (as root; network)
+	@HUBSPOT_SYNC_ROOT=download HUBSPOT_SYNC_DEBS=$(TARGET)/debian HUBSPOT_SYNC_RELAY=$(TARGET)/release/hubspot-relay $(SUITE) packages $(PACKAGES_TEST)
 
 .PHONY: test-docs
 test-docs: ## Every SQL block and command of the documentation (after make ext)

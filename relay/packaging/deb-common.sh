@@ -36,9 +36,9 @@ control() {
   (cd "$root" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | sort -z | xargs -0 md5sum) >"$root/DEBIAN/md5sums"
 }
 
-# build ROOT OUT: the package; its name is printed. Files belong to root whoever builds.
+# build ROOT OUT: the package; its name is printed. Files belong to root whoever builds. DEB_COMPRESSION: xz, or a quicker one.
 build() {
   mkdir -p "$2"
-  dpkg-deb --root-owner-group -Zxz --build "$1" "$2" >/dev/null
+  dpkg-deb --root-owner-group "-Z${DEB_COMPRESSION:-xz}" --build "$1" "$2" >/dev/null
   echo "$2/$(sed -n 's/^Package: //p' "$1/DEBIAN/control")_${deb_version}_$(dpkg --print-architecture).deb"
 }

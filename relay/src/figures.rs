@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode_registry;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::Mutex;
 
-use crate::db::monitoring::Figures;
+use crate::db::monitoring::{Figures, Histogram};
 use crate::db::pool::Db;
 use crate::telemetry::event;
 
@@ -37,6 +38,27 @@ struct Quantile {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EntityType {
     entity_type: String,
+}
+
+/// A histogram that was counted elsewhere.
+#[derive(Debug)]
+struct Counted(Histogram);
+
+impl EncodeMetric for Counted {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Histogram {
+            bounds,
+            counts,
+            seconds,
+        } = &self.0;
+        let ends = bounds.iter().copied().chain(std::iter::once(f64::INFINITY));
+        let buckets: Vec<(f64, u64)> = ends.zip(counts.iter().copied()).collect();
+        encoder.encode_histogram::<NoLabelSet>(*seconds, counts.iter().sum(), &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
 }
 
 /// Asks for the figures and keeps them for a moment. Clones share them.
@@ -216,6 +238,13 @@ fn exposition(figures: &Figures) -> String {
         let help = "From the edit of a row to HubSpot's acknowledgement, of the last five minutes' deliveries";
         registry.register("latency_seconds", help, family);
     }
+    if let Some(delivery) = &figures.delivery {
+        registry.register(
+            "delivery_seconds",
+            "From the edit of a row to HubSpot's acknowledgement, of all deliveries since the extension was installed",
+            Counted(delivery.clone()),
+        );
+    }
     let (ages, targets) = (
         Family::<EntityType, Number>::default(),
         Family::<EntityType, Number>::default(),
@@ -254,6 +283,7 @@ mod tests {
         let figures: Figures = serde_json::from_value(serde_json::json!({
             "queue_depth": 7, "conflicts_total": 3, "quota_limit": null, "clock_offset_seconds": -0.25,
             "latency": {"0.5": 0.5, "0.95": 2.0, "1": 3.5},
+            "delivery": {"bounds": [0.5, 1.0], "counts": [4, 2, 1], "seconds": 9.5},
             "mappings": [{"entity_type": "customer", "oldest_change_seconds": 1.5, "target_seconds": 60},
                          {"entity_type": "deal", "oldest_change_seconds": 0, "target_seconds": null}]}))
         .unwrap();
@@ -263,6 +293,12 @@ mod tests {
             "hubspot_sync_conflicts_total 3",
             "hubspot_sync_clock_offset_seconds -0.25",
             "hubspot_sync_latency_seconds{quantile=\"0.95\"} 2.0",
+            "# TYPE hubspot_sync_delivery_seconds histogram",
+            "hubspot_sync_delivery_seconds_bucket{le=\"0.5\"} 4",
+            "hubspot_sync_delivery_seconds_bucket{le=\"1.0\"} 6",
+            "hubspot_sync_delivery_seconds_bucket{le=\"+Inf\"} 7",
+            "hubspot_sync_delivery_seconds_count 7",
+            "hubspot_sync_delivery_seconds_sum 9.5",
             "hubspot_sync_mapping_oldest_change_seconds{entity_type=\"deal\"} 0.0",
             "hubspot_sync_mapping_freshness_target_seconds{entity_type=\"customer\"} 60.0",
         ] {

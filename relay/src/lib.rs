@@ -11,6 +11,7 @@ mod admin;
 mod alerts;
 pub mod check;
 pub mod config;
+pub mod conflicts;
 pub mod db;
 mod definitions;
 mod deliver;

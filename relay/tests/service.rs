@@ -235,9 +235,27 @@ fn the_command_line_helps_and_tells_by_its_exit_code() {
     ] {
         assert!(help.contains(part), "{part} is not in\n{help}");
     }
-    for command in ["run", "check", "init", "completions", "man"] {
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(commands.len() >= 9 && commands.contains(&"conflicts"), "{commands:?}");
+    let readme = std::fs::read_to_string(packaging("../README.md")).unwrap();
+    for command in commands {
+        assert!(
+            readme.contains(&format!("hubspot-relay {command}")),
+            "{command} is not in README.md"
+        );
         let (code, help, _) = run(&[command, "--help"]);
         assert_eq!(code, Some(0));
+        // These print no data, or a form of their own.
+        if !["run", "completions", "man"].contains(&command) {
+            assert!(help.contains("--json"), "{command} has no --json:\n{help}");
+        }
         assert!(help.contains("Example"), "{command} --help has no example:\n{help}");
         let (code, page, _) = run(&["man", command]);
         assert_eq!(code, Some(0));

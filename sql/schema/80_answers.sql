@@ -17,7 +17,7 @@ COMMENT ON FUNCTION hubspot.export_mapping(text) IS 'The mapping document as it 
 
 CREATE FUNCTION hubspot.status(OUT armed boolean, OUT portal_id bigint, OUT paused boolean, OUT reason text, OUT relays_alive bigint,
   OUT queue_depth bigint, OUT oldest_waiting_seconds bigint, OUT conflicts_open bigint, OUT failed_open bigint,
-  OUT webhook_events_pending bigint, OUT links bigint, OUT last_webhook_at timestamptz,
+  OUT webhook_events_pending bigint, OUT links bigint, OUT last_webhook_at timestamptz, OUT last_incremental_at timestamptz, OUT last_reconcile_at timestamptz,
   OUT quota_used_today bigint, OUT quota_left_today bigint, OUT warnings text[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT hubspot.armed_reason(NULL) IS NULL, b.portal_id, b.paused, hubspot.armed_reason(NULL),
@@ -30,11 +30,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     (SELECT count(*) FROM hubspot.webhook_events WHERE status IN ('pending', 'waiting')),
     (SELECT count(*) FROM hubspot.link WHERE status = 'linked'),
     (SELECT max(received_at) FROM hubspot.webhook_events),
+    (SELECT max(finished_at) FROM hubspot.reconciliation_runs WHERE kind = 'incremental' AND status = 'finished'),
+    (SELECT max(finished_at) FROM hubspot.reconciliation_runs WHERE kind = 'full' AND status = 'finished'),
     (SELECT used FROM hubspot.quota), (SELECT calls_left FROM hubspot.quota),
     (SELECT array_agg(concat_ws(': ', concat_ws('.', p.entity_type, p.field), p.detail)) FROM hubspot.mapping_problems p)
   FROM hubspot.binding b
 $$;
-COMMENT ON FUNCTION hubspot.status() IS 'One row that an operator reads first. reason: why relays may not work; null when they may. oldest_waiting_seconds: null when nothing waits. warnings: what hubspot.mapping_problems says; null when nothing.';
+COMMENT ON FUNCTION hubspot.status() IS 'One row that an operator reads first. reason: why relays may not work; null when they may. oldest_waiting_seconds: null when nothing waits. last_incremental_at, last_reconcile_at: when the newest incremental and the newest full comparison of any mapping were finished; null when none is on record. warnings: what hubspot.mapping_problems says; null when nothing.';
 
 CREATE FUNCTION hubspot.explain(entity_type text, entity_key text, field text)
 RETURNS TABLE (at timestamptz, side text, action text, warp_value text, hubspot_value text, edited_at timestamptz, outcome text, actor text, detail text)

@@ -38,7 +38,7 @@ CREATE TABLE hubspot.alerts (
   PRIMARY KEY (alert, source)
 );
 COMMENT ON TABLE hubspot.alerts IS
-'Alerts that stand now, for set-ups without Prometheus: the same names as in relay/deploy/alerts.yml. Each one that begins or ends is also a NOTIFY on channel hubspot_alert and a line at error level in the relay''s log. Set by: hubspot.relay_alerts, once a minute while a relay runs. Empty: nothing is wrong.';
+'Alerts that stand now, for set-ups without Prometheus: the same names as in relay/deploy/alerts.yml. Each one that begins or ends is also a NOTIFY on channel hubspot_alert and a line at error level in the relay''s log. Set by: hubspot.relay_alerts, once a minute while a relay runs, and hubspot.judge_alerts. Empty: nothing is wrong.';
 COMMENT ON COLUMN hubspot.alerts.source IS 'The relay that sees it. Empty: it is seen in the database, by any relay.';
 COMMENT ON COLUMN hubspot.alerts.since IS 'When it was first seen.';
 COMMENT ON COLUMN hubspot.alerts.detail IS 'What was measured and the limit. No customer''s value.';
@@ -64,16 +64,18 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     'clock_uncertainty_seconds', CASE WHEN b.clock_measured_at IS NOT NULL THEN b.clock_uncertainty_us / 1e6 END,
     'mapping_problems', (SELECT count(*) FROM hubspot.mapping_problems),
     'alerts', (SELECT count(*) FROM hubspot.alerts),
-    'latency', (SELECT jsonb_build_object('0.5', percentile_cont(0.5) WITHIN GROUP (ORDER BY d.s), '0.95', percentile_cont(0.95) WITHIN GROUP (ORDER BY d.s),
-        '1', max(d.s))
-      FROM (SELECT greatest(extract(epoch FROM l.outcome_at - CASE WHEN l.detail = 'first sync' THEN l.at ELSE coalesce(l.edited_at, l.at) END), 0)::float8 AS s
-            FROM hubspot.sync_log l WHERE l.outcome = 'delivered' AND l.outcome_at > now() - interval '5 minutes'
-            ORDER BY l.outcome_at DESC LIMIT 10000) d HAVING count(*) > 0),
+    'latency', (SELECT jsonb_build_object('0.5', percentile_cont(0.5) WITHIN GROUP (ORDER BY d.seconds), '0.95', percentile_cont(0.95) WITHIN GROUP (ORDER BY d.seconds),
+        '1', max(d.seconds))
+      FROM (SELECT e.seconds FROM hubspot.delivered_edits e WHERE e.outcome_at > now() - interval '5 minutes'
+            ORDER BY e.outcome_at DESC LIMIT 10000) d HAVING count(*) > 0),
+    'delivery', (SELECT jsonb_build_object('bounds', hubspot.delivery_bounds(), 'counts', ARRAY(SELECT a + b FROM unnest(h.counts, n.counts) u (a, b)),
+        'seconds', h.seconds + n.seconds)
+      FROM hubspot.delivery_histogram h, hubspot.delivery_counts(h.counted_to, 'infinity') n),
     'mappings', (SELECT coalesce(jsonb_agg(jsonb_build_object('entity_type', f.entity_type, 'oldest_change_seconds', coalesce(f.oldest_change_seconds, 0),
         'target_seconds', f.target_seconds) ORDER BY f.entity_type), '[]') FROM hubspot.freshness f))
   FROM hubspot.quota q, hubspot.binding b
 $$;
-COMMENT ON FUNCTION hubspot.relay_figures() IS 'Private: the database''s figures as the relay shows them to Prometheus. latency: of what was delivered in the last five minutes, the newest 10,000; null when nothing was.';
+COMMENT ON FUNCTION hubspot.relay_figures() IS 'Private: the database''s figures as the relay shows them to Prometheus. latency: of what was delivered in the last five minutes, the newest 10,000; null when nothing was. delivery: the histogram of all deliveries, counts by bucket, not summed up.';
 
 CREATE FUNCTION hubspot.alert_conditions(relay_id text, own jsonb) RETURNS TABLE (alert text, source text, severity text, detail text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -87,6 +89,16 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
       + (SELECT count(*) FROM (SELECT e.status, e.processed_at FROM hubspot.webhook_events e ORDER BY e.id DESC LIMIT 100000) e
          WHERE e.status = 'applied' AND e.processed_at > now() - interval '15 minutes') AS syncs)
   SELECT 'AuthFailed', relay_id, 'critical', 'HubSpot refuses the token or a scope: nothing is sent' WHERE (own->>'auth_failed')::boolean
+  UNION ALL SELECT 'RelayDown', '', 'critical', 'no relay has been seen for two minutes: changes wait, HubSpot''s webhooks are not answered'
+    -- A relay that asks is there.
+    WHERE relay_id = '' AND hubspot.armed_reason(NULL) IS NULL AND NOT EXISTS (SELECT 1 FROM hubspot.relay_status r WHERE r.last_seen_at > clock_timestamp() - interval '2 minutes')
+  UNION ALL SELECT 'NotArmed', '', 'critical', hubspot.armed_reason(NULL) WHERE hubspot.armed_reason(NULL) IS NOT NULL
+  UNION ALL SELECT 'SyncPaused', '', 'warning', format('paused by %s since %s', b.paused_by, b.paused_at)
+    FROM hubspot.binding b WHERE b.paused AND b.paused_at < now() - interval '1 hour'
+  UNION ALL SELECT 'FailedSyncsWaiting', '', 'warning', format('%s values could not be brought over and have waited for a person for an hour', count(*))
+    FROM hubspot.failed_syncs x WHERE x.status = 'open' AND x.failed_at < now() - interval '1 hour' HAVING count(*) > 0
+  UNION ALL SELECT 'MappingProblems', '', 'warning', format('%s: see hubspot.mapping_problems', string_agg(DISTINCT p.problem, ', '))
+    FROM hubspot.mapping_problems p HAVING count(*) > 0
   UNION ALL SELECT 'HubSpotAPIErrors', '', 'critical', format('%s of %s calls to HubSpot failed in five minutes; the limit is 10 %%', c.failed, c.sent)
     FROM calls c WHERE c.failed > c.sent * 0.1 AND c.sent >= 10
   UNION ALL SELECT 'SyncQueueBacklog', '', 'critical', format('%s records wait, more than 1000 for ten minutes', f.j->>'queue_depth')
@@ -118,6 +130,8 @@ BEGIN
   WITH now_true AS (SELECT * FROM hubspot.alert_conditions(relay_alerts.relay_id, coalesce(own, '{}'))),
   ended AS (DELETE FROM hubspot.alerts a
     WHERE NOT EXISTS (SELECT 1 FROM now_true n WHERE n.alert = a.alert AND n.source = a.source)
+      -- Whether webhooks are to be expected, only a relay knows.
+      AND (a.alert <> 'WebhookSilence' OR own ? 'webhooks_expected')
       -- What another relay sees stands until that relay says otherwise or is gone.
       AND (a.source IN ('', relay_alerts.relay_id) OR NOT EXISTS (SELECT 1 FROM hubspot.relay_status r WHERE r.relay_id = a.source
         AND r.last_seen_at > clock_timestamp() - interval '1 minute'))
@@ -134,3 +148,10 @@ END
 $$;
 COMMENT ON FUNCTION hubspot.relay_alerts(text, jsonb) IS
 'Private: brings hubspot.alerts up to date, tells each change by NOTIFY on channel hubspot_alert (a JSON object: alert, source, severity, state raised or cleared, detail) and returns them for the relay''s log.';
+
+CREATE FUNCTION hubspot.judge_alerts() RETURNS TABLE (alert text, state text, severity text, detail text)
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT c->>'alert', c->>'state', c->>'severity', c->>'detail' FROM jsonb_array_elements(hubspot.relay_alerts('', '{}')) c
+$$;
+COMMENT ON FUNCTION hubspot.judge_alerts() IS
+'Brings hubspot.alerts up to date now, as relays do once a minute, and gives what began or ended, each also a NOTIFY on channel hubspot_alert. For cron: it also sees that no relay runs (RelayDown), which no relay can. Leaves to relays what only they see (AuthFailed, and whether WebhookSilence begins or ends).';

@@ -186,7 +186,7 @@ COMMENT ON FUNCTION hubspot.page_mappings() IS 'Private: the mappings, their fie
 
 CREATE FUNCTION hubspot.page_runs(before bigint, max_rows int) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY r.id DESC), '[]')
+  SELECT coalesce(jsonb_agg(to_jsonb(r) - 'found' - 'position' ORDER BY r.id DESC), '[]')
   FROM (SELECT * FROM hubspot.reconciliation_runs x WHERE page_runs.before IS NULL OR x.id < page_runs.before ORDER BY x.id DESC LIMIT max_rows) r
 $$;
 COMMENT ON FUNCTION hubspot.page_runs(bigint, int) IS 'Private: reconciliation runs, newest first, below an id.';
@@ -195,6 +195,7 @@ CREATE FUNCTION hubspot.page_run(run_id bigint, after bigint, max_rows int) RETU
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT to_jsonb(r) || jsonb_build_object(
     'report', (SELECT coalesce(jsonb_agg(to_jsonb(p)), '[]') FROM hubspot.reconciliation_report(r.id) p),
+    'progress', (SELECT to_jsonb(g) FROM hubspot.reconciliation_progress g WHERE g.id = r.id AND r.finished_at IS NULL),
     'found', (SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.id), '[]') FROM (SELECT * FROM hubspot.reconciliation_discrepancies x
       WHERE x.run_id = r.id AND x.id > coalesce(after, 0) ORDER BY x.id LIMIT max_rows) d))
   FROM hubspot.reconciliation_runs r WHERE r.id = page_run.run_id

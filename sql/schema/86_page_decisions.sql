@@ -6,7 +6,7 @@ CREATE TABLE hubspot.page_log (
   at       timestamptz NOT NULL DEFAULT clock_timestamp(),
   actor    text NOT NULL,
   role     name NOT NULL DEFAULT session_user,
-  action   text NOT NULL CONSTRAINT page_log_action_check CHECK (action IN ('resolve', 'undo', 'retry')),
+  action   text NOT NULL CONSTRAINT page_log_action_check CHECK (action IN ('resolve', 'undo', 'retry', 'compare', 'cancel')),
   winner   text,
   subjects bigint[] NOT NULL DEFAULT '{}',
   refused  int NOT NULL DEFAULT 0
@@ -15,7 +15,7 @@ COMMENT ON TABLE hubspot.page_log IS 'Who did what on the relay''s admin page, o
 COMMENT ON COLUMN hubspot.page_log.actor IS 'The name the person gave at login. Whoever holds the token chooses it.';
 COMMENT ON COLUMN hubspot.page_log.role IS 'The relay''s role.';
 COMMENT ON COLUMN hubspot.page_log.winner IS 'For resolve: WARP, HUBSPOT or VALUE. Null: another action.';
-COMMENT ON COLUMN hubspot.page_log.subjects IS 'Ids in hubspot.conflicts for resolve and undo, in hubspot.failed_syncs for retry: those it was done to.';
+COMMENT ON COLUMN hubspot.page_log.subjects IS 'Ids in hubspot.conflicts for resolve and undo, in hubspot.failed_syncs for retry, in hubspot.reconciliation_runs for compare and cancel: those it was done to.';
 COMMENT ON COLUMN hubspot.page_log.refused IS 'How many were left as they were, because they had changed or the table refused the value.';
 
 CREATE FUNCTION hubspot.page_note(log_id bigint, actor text, action text, winner text, subjects bigint[], refused int) RETURNS bigint
@@ -143,3 +143,66 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT to_jsonb(l.subjects) FROM hubspot.page_log l WHERE l.id = log_id AND l.action = 'resolve'
 $$;
 COMMENT ON FUNCTION hubspot.page_subjects(bigint) IS 'Private: the conflicts that an entry of hubspot.page_log resolved. Null: there is none.';
+
+CREATE FUNCTION hubspot.page_retry_preview(filter jsonb, failure_ids bigint[], max_rows int) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  condition text := 'x.status = ''open'' AND ' || CASE WHEN failure_ids IS NULL THEN hubspot.page_condition(filter) ELSE format('x.id = ANY (%L::bigint[])', failure_ids) END;
+  answer jsonb;
+BEGIN
+  EXECUTE format($q$
+    WITH f AS MATERIALIZED (SELECT x.* FROM hubspot.failed_syncs x WHERE %1$s ORDER BY x.id DESC LIMIT %2$s)
+    SELECT jsonb_build_object(
+      'total', (SELECT count(*) FROM (SELECT 1 FROM hubspot.failed_syncs x WHERE %1$s LIMIT 100001) n),
+      'chosen', (SELECT coalesce(jsonb_agg(f.id ORDER BY f.id DESC), '[]') FROM f),
+      'records', (SELECT count(DISTINCT (f.entity_type, f.entity_key)) FROM f),
+      'groups', (SELECT coalesce(jsonb_agg(to_jsonb(g) ORDER BY g.n DESC, g.entity_type, g.field, g.kind), '[]')
+        FROM (SELECT f.entity_type, f.field, f.kind, f.direction, count(*) AS n FROM f GROUP BY 1, 2, 3, 4) g),
+      'rows', (SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY r.id DESC), '[]') FROM (
+        -- What is tried is what the row holds by then, not what failed.
+        SELECT f.*, m.enum_values, s.row_value AS value_now,
+          CASE WHEN f.direction = 'outbound' AND m.id IS NOT NULL AND s.link_id IS NOT NULL
+            THEN hubspot.expected_refusal(m, o.hubspot_object, s.row_value) END AS expected
+        FROM (SELECT * FROM f ORDER BY f.id DESC LIMIT 20) f
+        LEFT JOIN hubspot.field_mapping m ON m.id = f.field_id
+        LEFT JOIN hubspot.object_mapping o ON o.id = m.mapping_id
+        LEFT JOIN hubspot.sync_state s ON s.link_id = f.link_id AND s.field_id = f.field_id) r))$q$, condition, max_rows) INTO answer;
+  RETURN answer;
+END
+$$;
+COMMENT ON FUNCTION hubspot.page_retry_preview(jsonb, bigint[], int) IS
+'Private: what trying again would be about: the newest open failures of the given ids, or of a filter when ids is null. rows: the first 20, with the value that would be sent and why that is expected to be refused again.';
+
+CREATE FUNCTION hubspot.page_compare(actor text, entity_type text, dry_run boolean) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  run bigint;
+  said text;
+  hint text;
+BEGIN
+  run := hubspot.reconcile(page_compare.entity_type, page_compare.dry_run);
+  UPDATE hubspot.reconciliation_runs r SET requested_by = format('%s (%s)', actor, session_user) WHERE r.id = run;
+  PERFORM hubspot.page_note(NULL, actor, 'compare', NULL, ARRAY[run], 0);
+  RETURN jsonb_build_object('run', run);
+EXCEPTION WHEN undefined_object OR object_not_in_prerequisite_state THEN
+  GET STACKED DIAGNOSTICS said = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+  RETURN jsonb_build_object('message', said, 'hint', hint);
+END
+$$;
+COMMENT ON FUNCTION hubspot.page_compare(text, text, boolean) IS 'Private: hubspot.reconcile for a person. Gives the run, or the message why there is none, and the mend.';
+
+CREATE FUNCTION hubspot.page_cancel(actor text, run_id bigint) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  said text;
+BEGIN
+  PERFORM hubspot.cancel_reconciliation(page_cancel.run_id);
+  UPDATE hubspot.reconciliation_runs r SET message = format('cancelled by %s (%s)', actor, session_user) WHERE r.id = page_cancel.run_id;
+  PERFORM hubspot.page_note(NULL, actor, 'cancel', NULL, ARRAY[page_cancel.run_id], 0);
+  RETURN jsonb_build_object('run', page_cancel.run_id);
+EXCEPTION WHEN undefined_object THEN
+  GET STACKED DIAGNOSTICS said = MESSAGE_TEXT;
+  RETURN jsonb_build_object('message', said);
+END
+$$;
+COMMENT ON FUNCTION hubspot.page_cancel(text, bigint) IS 'Private: hubspot.cancel_reconciliation for a person. Gives the run, or the message why it cannot be cancelled.';

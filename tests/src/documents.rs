@@ -27,6 +27,12 @@ impl Block {
     pub fn skipped(&self) -> Option<&str> {
         self.note.strip_prefix("(not run: ")?.strip_suffix(')')
     }
+
+    /// When somebody who reads the README on a new machine follows it: the word `newcomer`, and perhaps what comes before.
+    pub fn newcomer(&self) -> Option<&str> {
+        let when = self.note.strip_prefix("newcomer")?;
+        Some(when.strip_prefix(": ").unwrap_or(when))
+    }
 }
 
 /// The blocks of a file below the repository's root.

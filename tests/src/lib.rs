@@ -6,6 +6,7 @@
 //! | [`cluster`] | a throwaway PostgreSQL with the extension |
 //! | [`demo`] | what `make demo` plays |
 //! | [`documents`] | the fenced blocks of the documentation |
+//! | [`program`] | the relay as a program, for tests of the command line |
 //! | [`simulator`] | a stateful, strict HubSpot |
 //! | [`soak`] | random edits of both sides under faults, and the rules they are checked by |
 //! | [`world`] | a database, a portal and relays between them |
@@ -14,6 +15,7 @@ pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod documents;
+pub mod program;
 pub mod simulator;
 pub mod soak;
 pub mod world;

@@ -1,15 +1,15 @@
 //! Every SQL block and every command of the documentation is run, or says in its own first line why not.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use hubspot_sync_tests::cluster;
 use hubspot_sync_tests::documents::{Block, blocks, parse, repository, statements};
+use hubspot_sync_tests::program::relay_folder;
 use hubspot_sync_tests::world::World;
 
-/// Pages whose blocks this file runs. `relay/GUIDE.md` is followed by `packages.rs`.
+/// Pages whose blocks this file runs. `relay/GUIDE.md`, and what the README has for newcomers, are followed by `packages`.
 const PAGES: [&str; 4] = [
     "README.md",
     "extension/README.md",
@@ -18,7 +18,7 @@ const PAGES: [&str; 4] = [
 ];
 
 /// What a block may be, and nothing else: an unknown one would be run by nobody.
-const LANGUAGES: [&str; 6] = ["sql", "psql", "sh", "json", "toml", "text"];
+const LANGUAGES: [&str; 7] = ["sql", "psql", "psql-session", "sh", "json", "toml", "text"];
 
 fn of(page: &str, language: &str) -> Result<Vec<Block>> {
     Ok(blocks(page)?.into_iter().filter(|b| b.language == language).collect())
@@ -47,6 +47,14 @@ fn every_block_says_what_it_is_and_what_is_not_run_says_why() -> Result<()> {
                 block.line,
                 block.language
             );
+            if let Some(when) = block.newcomer() {
+                assert!(
+                    page == "README.md"
+                        && ["", "install", "after the first sync", "after the conflict"].contains(&when),
+                    "{page}:{}: {when:?} is no time that the newcomer's test knows",
+                    block.line
+                );
+            }
             if block.note.starts_with('(') {
                 assert!(
                     block.skipped().is_some_and(|why| why.len() > 10),
@@ -59,7 +67,7 @@ fn every_block_says_what_it_is_and_what_is_not_run_says_why() -> Result<()> {
     Ok(())
 }
 
-/// A world in which what the pages speak of exists: record 42, an open conflict 17 of its phone, a failure.
+/// A world in which what the pages speak of exists: record 42, an open conflict 17 of its phone, an open failure 23.
 async fn world(name: &str) -> Result<World> {
     let mut world = World::without_relay(name, |mapping| {
         mapping["phone"] = serde_json::json!({"hubspot_property": "phone", "warp_field": "contact", "warp_field_path": "contact->>'phone'",
@@ -69,7 +77,7 @@ async fn world(name: &str) -> Result<World> {
     .await?;
     world
         .sql
-        .batch_execute("ALTER TABLE customers ALTER COLUMN id RESTART WITH 42")
+        .batch_execute("ALTER TABLE customers ALTER COLUMN id RESTART WITH 42; ALTER TABLE hubspot.failed_syncs ALTER COLUMN id RESTART WITH 23")
         .await?;
     world.start_relay("").await?;
     let (key, id) = world.linked("BAN-42", "Acme").await?;
@@ -113,7 +121,35 @@ async fn every_sql_block_runs() -> Result<()> {
             }
         }
     }
-    assert!(run >= 25, "only {run} statements were found");
+    assert!(run >= 60, "only {run} statements were found");
+    Ok(())
+}
+
+/// Sessions whose later lines need the earlier ones: psql runs them whole, and takes everything back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_session_runs_in_psql() -> Result<()> {
+    let world = world("sessions").await?;
+    let mut run = 0;
+    for page in PAGES {
+        for block in of(page, "psql-session")? {
+            let folder = tempfile::tempdir()?;
+            let script = folder.path().join("session.sql");
+            std::fs::write(&script, format!("BEGIN;\n{}ROLLBACK;\n", block.text))?;
+            let output = Command::new(cluster::shared().bin_dir().join("psql"))
+                .args(["-X", "-v", "ON_ERROR_STOP=1", "-f"])
+                .arg(&script)
+                .arg(&world.url)
+                .output()?;
+            ensure!(
+                output.status.success(),
+                "{page}:{}: {}",
+                block.line,
+                String::from_utf8_lossy(&output.stderr)
+            );
+            run += statements(&block.text).len();
+        }
+    }
+    assert!(run >= 15, "only {run} statements were found");
     Ok(())
 }
 
@@ -152,7 +188,7 @@ async fn the_start_in_the_readme_works() -> Result<()> {
     // Its settings are what the relay takes, with the secrets' files in place.
     let toml = of("README.md", "toml")?;
     let mut text = toml.first().context("relay.toml")?.text.clone();
-    for secret in ["token", "client_secret"] {
+    for secret in ["token", "client_secret", "admin_token"] {
         let file = folder.path().join(secret);
         std::fs::write(&file, "11111111-2222-3333-4444-555555555555")?;
         let (named, here) = (
@@ -166,28 +202,18 @@ async fn the_start_in_the_readme_works() -> Result<()> {
     Ok(())
 }
 
-/// The relay's program, built as the tests were.
-fn relay() -> Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
-    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--locked", "-p", "hubspot-relay"])
-        .current_dir(repository())
-        .status()?;
-    ensure!(built.success(), "hubspot-relay does not build");
-    Ok(target.join("debug").canonicalize()?)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_command_runs() -> Result<()> {
     let world = world("commands").await?;
     let folder = tempfile::tempdir()?;
     // Its check finds nothing wrong: the failure the other pages speak of is none of the settings'.
     std::fs::write(folder.path().join("relay.toml"), world.config_toml(&world.url, ""))?;
-    let path = format!("{}:{}", relay()?.display(), std::env::var("PATH")?);
+    let path = format!("{}:{}", relay_folder()?.display(), std::env::var("PATH")?);
     let mut run = 0;
     for page in PAGES {
         for block in of(page, "sh")? {
-            if block.skipped().is_some() {
+            // On the machine the tests run on, nothing is installed: that is done in a root folder.
+            if block.skipped().is_some() || block.newcomer().is_some() {
                 continue;
             }
             for line in block
@@ -254,6 +280,46 @@ fn every_make_target_that_is_named_exists() -> Result<()> {
     Ok(())
 }
 
+/// Files of the repository that a page links to, or names with their folder, are there.
+#[test]
+fn every_file_that_is_named_exists() -> Result<()> {
+    let endings = [
+        ".rs", ".sql", ".sh", ".toml", ".service", ".yml", ".json", ".md", ".png",
+    ];
+    let mut seen = 0;
+    for page in PAGES
+        .into_iter()
+        .chain(["relay/GUIDE.md", "extension/RELAY_CONTRACT.md"])
+    {
+        let text = std::fs::read_to_string(repository().join(page))?;
+        let folder = repository().join(page);
+        let folder = folder.parent().context("folder")?;
+        let linked = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split([')', '#']).next());
+        for link in linked.filter(|l| !l.is_empty() && !l.contains("://")) {
+            assert!(folder.join(link).exists(), "{page} links to {link}");
+            seen += 1;
+        }
+        // Every other piece between backquotes is code.
+        for name in text.split('`').skip(1).step_by(2) {
+            let path = name.contains('/') && !name.starts_with('/') && !name.contains(char::is_whitespace);
+            if !path || name.starts_with("target/") || !endings.iter().any(|end| name.ends_with(end)) {
+                continue;
+            }
+            let places = ["", "relay", "relay/src", "extension", "extension/src", "tests/tests"];
+            assert!(
+                folder.join(name).exists() || places.iter().any(|p| repository().join(p).join(name).exists()),
+                "{page} names {name}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 25, "only {seen} names were found");
+    Ok(())
+}
+
 /// What people may call or select from is in the SQL reference.
 #[tokio::test]
 async fn the_sql_reference_is_complete() -> Result<()> {
@@ -270,12 +336,31 @@ async fn the_sql_reference_is_complete() -> Result<()> {
         .await?;
     ensure!(rows.len() > 30);
     let page = std::fs::read_to_string(repository().join("extension/README.md"))?;
-    let missing: Vec<String> = rows
+    let mut examples = String::new();
+    for language in ["sql", "psql-session"] {
+        for block in of("extension/README.md", language)? {
+            ensure!(block.skipped().is_none(), "extension/README.md:{}", block.line);
+            examples.push_str(&block.text);
+        }
+    }
+    // Not for people, though they must be able to call them: what estimate and the views stand on.
+    let private = ["instant", "estimate_captured"];
+    let names = rows.iter().map(|r| r.get::<_, String>(0));
+    let owners = ["grant_admin", "grant_relay", "grant_viewer"].map(str::to_owned);
+    let names: Vec<String> = names.chain(owners).filter(|n| !private.contains(&n.as_str())).collect();
+    let missing: Vec<&String> = names
         .iter()
-        .map(|r| r.get::<_, String>(0))
-        .filter(|name| !["instant", "estimate_captured"].contains(&name.as_str()))
-        .filter(|name| !page.contains(&format!("`{name}")) && !page.contains(&format!("hubspot.{name}")))
+        .filter(|name| !page.contains(&format!("`{name}")))
+        .filter(|name| !page.contains(&format!("hubspot.{name}")))
         .collect();
     assert!(missing.is_empty(), "not in extension/README.md: {missing:?}");
+    let example = |name: &str| {
+        let called = format!("hubspot.{name}");
+        examples
+            .match_indices(&called)
+            .any(|(at, _)| !examples[at + called.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
+    };
+    let bare: Vec<&String> = names.iter().filter(|name| !example(name)).collect();
+    assert!(bare.is_empty(), "without an example in extension/README.md: {bare:?}");
     Ok(())
 }

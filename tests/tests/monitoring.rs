@@ -185,7 +185,7 @@ fn sampled(scrape: &str) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_metric_that_is_used_is_scraped_and_every_scraped_one_is_documented() -> Result<()> {
-    let (_world, relay) = busy_world("scrape").await?;
+    let (world, relay) = busy_world("scrape").await?;
     let text = scrape(&relay).await?;
     ensure!(
         text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1,
@@ -228,6 +228,15 @@ async fn every_metric_that_is_used_is_scraped_and_every_scraped_one_is_documente
     assert_eq!(value("hubspot_sync_failures_open "), Some(1.0));
     assert_eq!(value("hubspot_sync_quota_limit "), Some(100_000.0));
     assert_eq!(value("hubspot_sync_queue_depth "), Some(0.0));
+    let delivered = world.count("FROM hubspot.sync_log WHERE outcome = 'delivered'").await?;
+    ensure!(delivered > 0);
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    let delivered = delivered as f64;
+    assert_eq!(value("hubspot_sync_delivery_seconds_count "), Some(delivered));
+    assert_eq!(
+        value("hubspot_sync_delivery_seconds_bucket{le=\"+Inf\"} "),
+        Some(delivered)
+    );
     assert_eq!(value("hubspot_relay_webhook_signature_failures_total "), Some(1.0));
     assert_eq!(
         value("hubspot_sync_mapping_freshness_target_seconds{entity_type=\"customer\"} "),
@@ -451,6 +460,10 @@ async fn without_prometheus_the_database_raises_tells_and_clears_alerts() -> Res
         ("FreshnessTargetMissed", "UPDATE hubspot.object_mapping SET options = '{\"freshness_target_seconds\": 60}'; INSERT INTO hubspot.capture (mapping_id, op, entity_key, captured_at, db_user) SELECT id, 'U', '1', now() - interval '2 minutes', 10 FROM hubspot.object_mapping".to_owned(), "DELETE FROM hubspot.capture"),
         ("QuotaNearlySpent", "UPDATE hubspot.quota_day SET calls_per_day = 100, elsewhere = 95, elsewhere_day = (now() AT TIME ZONE zone)::date".to_owned(), "UPDATE hubspot.quota_day SET elsewhere = 0"),
         ("WebhookSilence", deliveries.to_owned(), "DELETE FROM hubspot.sync_log"),
+        ("NotArmed", "UPDATE hubspot.binding SET database_name = 'other'".to_owned(), "UPDATE hubspot.binding SET database_name = current_database()"),
+        ("SyncPaused", "SELECT hubspot.pause(); UPDATE hubspot.binding SET paused_at = now() - interval '61 minutes'".to_owned(), "SELECT hubspot.resume()"),
+        ("FailedSyncsWaiting", "INSERT INTO hubspot.failed_syncs (entity_type, entity_key, field, direction, kind, message, failed_at) VALUES ('customer', '1', 'tier', 'outbound', 'invalid', 'x', now() - interval '61 minutes')".to_owned(), "DELETE FROM hubspot.failed_syncs"),
+        ("MappingProblems", "ALTER TABLE customers DISABLE TRIGGER USER".to_owned(), "ALTER TABLE customers ENABLE TRIGGER USER"),
         ("ClockOffset", "UPDATE hubspot.binding SET clock_offset_us = -6000000, clock_measured_at = now()".to_owned(), "UPDATE hubspot.binding SET clock_offset_us = 0"),
     ] {
         world.sql.batch_execute(&begin).await.context(alert)?;
@@ -458,9 +471,117 @@ async fn without_prometheus_the_database_raises_tells_and_clears_alerts() -> Res
         world.sql.batch_execute(end).await.context(alert)?;
         assert_eq!(judge(expected).await?, [pair(alert, "cleared")]);
     }
+    // What the README marks as seen by the database is what the database judges.
+    let readme = std::fs::read_to_string(deploy().join("../README.md"))?;
+    let marked: BTreeSet<&str> = readme
+        .lines()
+        .filter_map(|l| l.strip_prefix("| ")?.split_once(" ◆ |").map(|(name, _)| name))
+        .collect();
+    let judged = world
+        .text("SELECT prosrc FROM pg_proc WHERE proname = 'alert_conditions'")
+        .await?;
+    let judged = judged.context("alert_conditions")?;
+    let judged: BTreeSet<&str> = judged
+        .split("SELECT '")
+        .skip(1)
+        .filter_map(|rest| rest.split('\'').next())
+        .collect();
+    assert_eq!(judged, marked);
     // A relay that takes no webhooks in does not complain of silence.
     world.sql.batch_execute(deliveries).await?;
     assert_eq!(judge(r#"{"webhooks_expected": false}"#).await?, []);
+    Ok(())
+}
+
+/// What no relay can tell: that there is none. Somebody asks from outside, such as cron.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_no_relay_runs_is_judged_for_whoever_asks() -> Result<()> {
+    let world = World::without_relay("alerts_asked", |_| ()).await?;
+    world
+        .sql
+        .batch_execute("CREATE ROLE alert_admin LOGIN; SELECT hubspot.grant_admin('alert_admin')")
+        .await?;
+    let admin = connect(&world.url.replace("postgres@", "alert_admin@")).await?;
+    let judge = async || -> Result<Vec<(String, String)>> {
+        let rows = admin
+            .query("SELECT alert, state FROM hubspot.judge_alerts()", &[])
+            .await?;
+        Ok(rows.iter().map(|r| (r.get(0), r.get(1))).collect())
+    };
+    let pair = |a: &str, s: &str| (a.to_owned(), s.to_owned());
+    assert_eq!(judge().await?, [pair("RelayDown", "raised")]);
+    assert_eq!(judge().await?, []);
+    // Whether webhooks are missed, a relay knows: whoever asks from outside leaves that as it is.
+    let silent =
+        "INSERT INTO hubspot.alerts (alert, source, severity, detail) VALUES ('WebhookSilence', '', 'warning', 'x')";
+    world.sql.batch_execute(silent).await?;
+    // A relay comes, and is seen.
+    world
+        .sql
+        .batch_execute("SELECT hubspot.relay_hello('r1', 'x', 1)")
+        .await?;
+    assert_eq!(judge().await?, [pair("RelayDown", "cleared")]);
+    assert_eq!(
+        world
+            .count("FROM hubspot.alerts WHERE alert = 'WebhookSilence'")
+            .await?,
+        1
+    );
+    // It dies.
+    world
+        .sql
+        .batch_execute("UPDATE hubspot.relay_status SET last_seen_at = now() - interval '121 seconds'")
+        .await?;
+    assert_eq!(judge().await?, [pair("RelayDown", "raised")]);
+    // A database that nobody may work on misses no relay, but says that nobody may.
+    world.sql.batch_execute("SELECT hubspot.relay_alerts('r1', '{\"webhooks_expected\": true}'); UPDATE hubspot.binding SET system_identifier = 1").await?;
+    assert_eq!(judge().await?, [pair("NotArmed", "raised")]);
+    Ok(())
+}
+
+/// The histogram holds each delivery once, whatever was counted when.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_delivery_is_in_the_histogram_once() -> Result<()> {
+    let world = World::without_relay("alerts_histogram", |_| ()).await?;
+    let histogram = async || -> Result<(Vec<i64>, f64)> {
+        let row = world
+            .sql
+            .query_one("SELECT hubspot.relay_figures()->'delivery'", &[])
+            .await?;
+        let delivery: Json = row.get(0);
+        let counts = delivery["counts"].as_array().context("counts")?;
+        assert_eq!(counts.len(), delivery["bounds"].as_array().context("bounds")?.len() + 1);
+        Ok((
+            counts.iter().filter_map(Json::as_i64).collect(),
+            delivery["seconds"].as_f64().context("seconds")?,
+        ))
+    };
+    let delivered = |age: &str, took: &str| {
+        format!(
+            "INSERT INTO hubspot.sync_log (entity_type, entity_key, field, side, action, edited_at, outcome, outcome_at)
+             SELECT 'customer', '1', 'tier', 'WARP', 'edit', t - interval '{took}', 'delivered', t FROM (SELECT now() - interval '{age}' AS t) s;"
+        )
+    };
+    world.sql.batch_execute(&delivered("2 hours", "20 seconds")).await?;
+    world.sql.batch_execute(&delivered("1 second", "7200 seconds")).await?;
+    let expected = (vec![0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1], 7220.0);
+    assert_eq!(histogram().await?, expected);
+    // What is older than half a minute is put away, once; asked again, it is the same.
+    for _ in 0..3 {
+        world
+            .sql
+            .batch_execute("DELETE FROM hubspot.metric_history; SELECT hubspot.sample_figures()")
+            .await?;
+        assert_eq!(histogram().await?, expected);
+    }
+    let stored = "SELECT counts[8]::text || ' ' || counts[13] FROM hubspot.delivery_histogram";
+    assert_eq!(world.text(stored).await?.as_deref(), Some("1 0"));
+    // The log may go by retention: what was counted stays counted.
+    world
+        .sql
+        .batch_execute("DELETE FROM hubspot.sync_log WHERE outcome_at < now() - interval '1 hour'")
+        .await?;
+    assert_eq!(histogram().await?, expected);
     Ok(())
 }
 

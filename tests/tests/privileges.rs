@@ -204,6 +204,11 @@ async fn a_viewer_sees_and_changes_nothing() -> Result<()> {
     for statement in [
         "SELECT * FROM hubspot.capture",
         "UPDATE hubspot.conflicts SET status = 'open'",
+        // Who looks at alerts makes and clears none.
+        "SELECT * FROM hubspot.judge_alerts()",
+        "SELECT hubspot.relay_alerts('', '{}')",
+        "INSERT INTO hubspot.alerts (alert, source, severity, detail) VALUES ('x', '', 'warning', 'x')",
+        "DELETE FROM hubspot.alerts",
         "SELECT hubspot.pause()",
         "SELECT hubspot.resolve_conflict(1, 'WARP')",
         "SELECT hubspot.retry_failed()",

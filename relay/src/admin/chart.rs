@@ -20,8 +20,10 @@ pub enum Form {
 pub struct Chart {
     /// What is shown.
     pub title: &'static str,
-    /// The newest value.
+    /// The newest value of a line; of bars, their sum.
     pub now: String,
+    /// Which of the two.
+    pub of: &'static str,
     /// The highest one.
     pub peak: String,
     /// The drawing; none when no value is known.
@@ -40,6 +42,11 @@ pub fn chart(title: &'static str, form: Form, class: &str, values: &[Option<f64>
     Chart {
         title,
         now: now.unwrap_or_else(|| "–".to_owned()),
+        of: match form {
+            _ if known.is_empty() => "",
+            Form::Line => "now",
+            Form::Bars => "in all",
+        },
         peak: if known.is_empty() { String::new() } else { show(peak) },
         svg: (!known.is_empty()).then(|| draw(form, class, values, peak)),
     }
@@ -50,8 +57,9 @@ fn draw(form: Form, class: &str, values: &[Option<f64>], peak: f64) -> String {
     let top = if peak > 0.0 { peak } else { 1.0 };
     let y = |value: f64| HEIGHT - 2.0 - (value / top) * (HEIGHT - 8.0);
     let mut out = format!(
-        r#"<svg class="chart {class}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" aria-hidden="true" focusable="false"><line class="axis" x1="0" x2="{WIDTH}" y1="{b}" y2="{b}"/>"#,
-        b = HEIGHT - 1.0
+        r#"<svg class="chart {class}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" aria-hidden="true" focusable="false"><line class="axis" x1="0" x2="{WIDTH}" y1="{b}" y2="{b}"/><line class="axis peak" x1="0" x2="{WIDTH}" y1="{t:.1}" y2="{t:.1}"/>"#,
+        b = HEIGHT - 1.0,
+        t = y(top)
     );
     match form {
         Form::Bars => {
@@ -110,10 +118,10 @@ mod tests {
     fn gaps_end_a_line_and_nothing_known_draws_nothing() {
         let show = |v: f64| format!("{v}");
         let drawn = chart("t", Form::Line, "c", &[Some(1.0), None, Some(3.0), Some(2.0)], show);
-        assert_eq!((drawn.now.as_str(), drawn.peak.as_str()), ("2", "3"));
+        assert_eq!((drawn.now.as_str(), drawn.of, drawn.peak.as_str()), ("2", "now", "3"));
         assert_eq!(drawn.svg.unwrap().matches("polyline").count(), 2);
         let bars = chart("t", Form::Bars, "c", &[Some(1.0), None, Some(0.0), Some(2.0)], show);
-        assert_eq!(bars.now, "3");
+        assert_eq!((bars.now.as_str(), bars.of), ("3", "in all"));
         assert_eq!(bars.svg.unwrap().matches("<rect").count(), 2);
         assert!(chart("t", Form::Line, "c", &[None], show).svg.is_none());
     }

@@ -254,7 +254,8 @@ pub async fn preview(
     }
 }
 
-fn refuse(app: &App, who: &Signed, back: &str, text: &str) -> Response {
+/// Says why nothing was done, where one came from.
+pub(super) fn refuse(app: &App, who: &Signed, back: &str, text: &str) -> Response {
     let flash = Flash {
         bad: true,
         text: text.to_owned(),

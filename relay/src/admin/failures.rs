@@ -6,11 +6,12 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::App;
-use super::conflicts::{Narrowed, log, more, summary};
+use super::conflicts::{Narrowed, log, more, refuse, summary};
 use super::form::{Fields, local};
-use super::session::{Flash, Signed};
+use super::session::Signed;
 use super::view::{self, Frame};
-use crate::db::page::{Failure, Page};
+use crate::db::error::DbError;
+use crate::db::page::{Failure, Page, RetryPreview};
 
 /// Failures on a page.
 const ROWS: i32 = 25;
@@ -79,40 +80,65 @@ fn filter(by: &Narrowed) -> crate::db::page::Filter {
     filter
 }
 
-/// Tries one, those selected, or all that match again.
+#[derive(Template)]
+#[template(path = "retry.html")]
+struct Bulk {
+    frame: Frame,
+    preview: RetryPreview,
+    back: String,
+}
+
+/// Shows what trying those selected, or all that match, again would send.
+pub async fn preview(
+    State(app): State<App>,
+    Extension(who): Extension<Signed>,
+    Extension(form): Extension<Fields>,
+) -> Response {
+    let back = local(form.get("back"), "/failures").to_owned();
+    let all = form.get("scope") == "all";
+    let ids: Vec<i64> = form.all("id").iter().filter_map(|id| id.parse().ok()).collect();
+    if ids.is_empty() && !all {
+        let text = "Nothing was selected: tick failures, or take all that match.";
+        return refuse(&app, &who, &back, text);
+    }
+    let by = filter(&Narrowed::read(&form));
+    let ids = (!all).then_some(ids.as_slice());
+    let screen: Result<Bulk, DbError> = async {
+        let preview = app.db.page_retry_preview(&by, ids, BULK).await?;
+        let frame = Frame::new(&app, &who, "failures", back.clone()).await?;
+        Ok(Bulk {
+            frame,
+            preview,
+            back: back.clone(),
+        })
+    }
+    .await;
+    match screen {
+        Ok(bulk) if bulk.preview.chosen.is_empty() => {
+            let text = "None of these failures is open any more: there is nothing to try again.";
+            refuse(&app, &who, &back, text)
+        }
+        screen => view::answer(screen),
+    }
+}
+
+/// Tries one, or those that were previewed, again.
 pub async fn retry(
     State(app): State<App>,
     Extension(who): Extension<Signed>,
     Extension(form): Extension<Fields>,
 ) -> Response {
     let back = local(form.get("back"), "/failures");
-    let result = async {
-        let ids = match (form.number("one"), form.get("scope")) {
-            (Some(one), _) => vec![one],
-            (None, "all") => app.db.page_failure_ids(&filter(&Narrowed::read(&form)), BULK).await?,
-            (None, _) => form.all("id").iter().filter_map(|id| id.parse().ok()).collect(),
-        };
-        app.db.page_retry(&who.name, &ids).await
+    let ids: Vec<i64> = match form.number("one") {
+        Some(one) => vec![one],
+        None => form.all("id").iter().filter_map(|id| id.parse().ok()).collect(),
     };
-    match result.await {
+    match app.db.page_retry(&who.name, &ids).await {
         Ok(decided) => {
             log("retry", &decided);
-            let flash = if decided.done.is_empty() && decided.refused.is_empty() {
-                Flash {
-                    bad: true,
-                    text: "Nothing was selected: tick failures, or take all that match.".to_owned(),
-                    lines: Vec::new(),
-                    undo: None,
-                }
-            } else {
-                let mut flash = summary(
-                    &decided,
-                    "tried again",
-                    "one that fails again comes back within moments",
-                );
-                flash.undo = None;
-                flash
-            };
+            let how = "one that fails again comes back within moments";
+            let mut flash = summary(&decided, "tried again", how);
+            flash.undo = None;
             app.sessions.tell(&who, flash);
             Redirect::to(back).into_response()
         }

@@ -8,7 +8,7 @@
 //! | `guard` | login, sessions' cookies, CSRF, headers |
 //! | `session` | who is logged in |
 //! | `form`, `view`, `chart` | reading forms, showing values and times, drawing |
-//! | `overview`, `conflicts`, `failures`, `records`, `reports` | the screens |
+//! | `overview`, `conflicts`, `failures`, `records`, `runs`, `reports` | the screens |
 
 mod chart;
 mod conflicts;
@@ -18,6 +18,7 @@ mod guard;
 mod overview;
 mod records;
 mod reports;
+mod runs;
 mod session;
 mod view;
 
@@ -78,12 +79,14 @@ pub(crate) fn router(config: &Config) -> Result<Router, RelayError> {
         .route("/conflicts/undo", post(conflicts::undo))
         .route("/conflicts/{id}", get(conflicts::one).post(conflicts::resolve))
         .route("/failures", get(failures::list))
+        .route("/failures/preview", post(failures::preview))
         .route("/failures/retry", post(failures::retry))
         .route("/records", get(records::list))
         .route("/record", get(records::one))
         .route("/mappings", get(reports::mappings))
-        .route("/reconciliation", get(reports::runs))
-        .route("/reconciliation/{id}", get(reports::run))
+        .route("/reconciliation", get(runs::list).post(runs::start))
+        .route("/reconciliation/{id}", get(runs::one))
+        .route("/reconciliation/{id}/cancel", post(runs::cancel))
         .route("/activity", get(reports::activity))
         .route("/logout", post(guard::logout))
         .layer(middleware::from_fn_with_state(app.clone(), guard::signed_in));

@@ -53,6 +53,8 @@ pub struct Figures {
     pub alerts: i64,
     /// Recent deliveries.
     pub latency: Option<Latency>,
+    /// All deliveries.
+    pub delivery: Option<Histogram>,
     /// By mapping.
     pub mappings: Vec<MappingFigures>,
 }
@@ -69,6 +71,17 @@ pub struct Latency {
     /// The slowest.
     #[serde(rename = "1")]
     pub worst: f64,
+}
+
+/// How long deliveries took, since the extension was installed.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Histogram {
+    /// Upper bounds of the buckets in seconds, rising.
+    pub bounds: Vec<f64>,
+    /// How many in each bucket, and one more: beyond the last bound.
+    pub counts: Vec<u64>,
+    /// Their sum in seconds.
+    pub seconds: f64,
 }
 
 /// Figures of one mapping.

@@ -114,6 +114,13 @@ pub fn summary(runs: &[RunReport]) -> String {
     runs.iter().map(words::sentence).collect::<Vec<_>>().join("\n")
 }
 
+/// The runs and what they found, summed up, for programs. No customer's value but an example's key.
+pub fn summed_up(runs: &[RunReport]) -> serde_json::Value {
+    runs.iter()
+        .map(|report| serde_json::json!({"run": report.run, "summary": report.summary}))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -209,9 +209,25 @@ async fn failures_say_what_hubspot_said_and_are_retried() -> Result<()> {
     // It fails again, for nothing was mended.
     w.until("(SELECT count(*) = 2 FROM hubspot.failed_syncs WHERE status = 'open')")
         .await?;
-    // In bulk, by filter.
+    // In bulk: nothing without a choice, then those that match, after a preview that says what would be sent.
     site.open(&browser, "/failures").await?;
+    browser.click("#bulk button[value=selected]").await?;
+    browser.until(".flash.bad", "Nothing was selected").await?;
+    let tried = w.count("FROM hubspot.sync_log WHERE action = 'retried'").await?;
     browser.click("#bulk button[value=all]").await?;
+    browser.until("h1", "Retry 2 failures?").await?;
+    let preview = browser.text("main").await?;
+    for part in [
+        "2 records are",
+        "BOGUS",
+        "refused again",
+        "not one of the mapping's enum_values",
+        &message,
+    ] {
+        assert!(preview.contains(part), "{part} is not in {preview}");
+    }
+    assert_eq!(w.count("FROM hubspot.sync_log WHERE action = 'retried'").await?, tried);
+    browser.click(".confirm button").await?;
     browser.until(".flash", "2 are tried again").await?;
     w.until("(SELECT count(*) >= 3 FROM hubspot.sync_log WHERE action = 'retried')")
         .await?;
@@ -223,6 +239,74 @@ async fn failures_say_what_hubspot_said_and_are_retried() -> Result<()> {
         .await?;
     site.open(&browser, "/failures").await?;
     browser.until(".nothing", "Nothing failed").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comparison_is_asked_for_watched_and_cancelled() -> Result<()> {
+    let site = Site::start("page_compare").await?;
+    let w = &site.world;
+    let (key, id) = site.customer("BAN-1", "Acme").await?;
+    let by = format!("Ada ({})", site.role);
+    // Nobody is told of this edit: only a comparison finds it.
+    w.sim.set_webhook_url(None);
+    w.person_sets(&id, "warp_tier", "PREMIUM")?;
+    let browser = Browser::start().await?;
+    site.open(&browser, "/reconciliation").await?;
+    browser.until(".nothing", "No comparison yet").await?;
+    browser.click("#compare button").await?;
+    browser.until(".flash", "a relay takes it within seconds").await?;
+    // The page looks again by itself until it is done.
+    browser.until("main", "Would be done").await?;
+    let run = w
+        .text("SELECT max(id)::text FROM hubspot.reconciliation_runs")
+        .await?
+        .context("run")?;
+    w.until(&format!(
+        "(SELECT status = 'finished' AND dry_run FROM hubspot.reconciliation_runs WHERE id = {run})"
+    ))
+    .await?;
+    let report = browser.until("h1 + .tag", "finished").await?;
+    assert_eq!(report, "finished");
+    let asked = format!("SELECT requested_by FROM hubspot.reconciliation_runs WHERE id = {run}");
+    assert_eq!(w.text(&asked).await?, Some(by.clone()));
+    assert_ne!(w.row(&key, "tier").await?.as_deref(), Some("PREMIUM"));
+
+    // The same, and set right.
+    site.open(&browser, "/reconciliation").await?;
+    browser.choose("#compare select[name=how]", "settle").await?;
+    browser.click("#compare button").await?;
+    w.until(&format!("(SELECT tier = 'PREMIUM' FROM customers WHERE id = {key})"))
+        .await?;
+    w.until("(SELECT last_reconcile_at IS NOT NULL AND last_incremental_at IS NULL FROM hubspot.status())")
+        .await?;
+
+    // One that nobody may work on waits; a second one is refused, and the first is ended.
+    w.until("NOT EXISTS (SELECT 1 FROM hubspot.reconciliation_runs WHERE finished_at IS NULL)")
+        .await?;
+    w.sql.batch_execute("SELECT hubspot.pause()").await?;
+    site.open(&browser, "/reconciliation").await?;
+    browser.click("#compare button").await?;
+    browser.until("#progress", "Cancel this comparison").await?;
+    let run = w
+        .text("SELECT max(id)::text FROM hubspot.reconciliation_runs")
+        .await?
+        .context("run")?;
+    site.open(&browser, "/reconciliation").await?;
+    browser.click("#compare button").await?;
+    browser.until(".flash.bad", "waiting or running already").await?;
+    site.open(&browser, &format!("/reconciliation/{run}")).await?;
+    browser.click("#progress button").await?;
+    browser.until(".flash", "is cancelled").await?;
+    assert_eq!(browser.text("h1 + .tag").await?, "cancelled");
+    let why = format!("SELECT message FROM hubspot.reconciliation_runs WHERE id = {run}");
+    assert_eq!(w.text(&why).await?, Some(format!("cancelled by {by}")));
+    site.open(&browser, "/activity").await?;
+    let log = browser.text("main").await?;
+    assert!(
+        log.contains("1 comparison asked for") && log.contains("1 comparison cancelled"),
+        "{log}"
+    );
     Ok(())
 }
 

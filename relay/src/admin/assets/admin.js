@@ -18,7 +18,9 @@
 
   // On a phone the menu is wider than the screen.
   const current = document.querySelector('.top nav [aria-current]');
-  if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.offsetLeft - 24;
+  const reach = () => { if (current) current.parentElement.scrollLeft = current.offsetLeft - current.parentElement.offsetLeft - 24; };
+  reach();
+  window.addEventListener('resize', reach);
 
   // A choice filters at once; the button stays for the keyboard and for text.
   for (const select of document.querySelectorAll('.filters select')) select.addEventListener('change', () => select.form.requestSubmit());

@@ -1,11 +1,11 @@
 //! Conflicts, failures, and what people decide about them.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Instant;
 
 /// A conflict.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Conflict {
     /// Its id.
     pub id: i64,
@@ -121,8 +121,50 @@ pub struct Failure {
     pub enum_values: Option<Vec<String>>,
 }
 
+/// What trying failures again would be about.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RetryPreview {
+    /// How many match; 100001 for more than 100,000.
+    pub total: i64,
+    /// Ids of those that would be tried.
+    pub chosen: Vec<i64>,
+    /// Of how many records they are.
+    pub records: i64,
+    /// By field and kind.
+    pub groups: Vec<RetryGroup>,
+    /// The first of them.
+    pub rows: Vec<RetryLine>,
+}
+
+/// Failures of one field and kind.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RetryGroup {
+    /// The type.
+    pub entity_type: String,
+    /// The field; none: the whole record.
+    pub field: Option<String>,
+    /// The class.
+    pub kind: String,
+    /// `outbound` or `inbound`.
+    pub direction: String,
+    /// How many.
+    pub n: i64,
+}
+
+/// A failure as it would be tried.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RetryLine {
+    /// What failed.
+    #[serde(flatten)]
+    pub failure: Failure,
+    /// What the row holds now.
+    pub value_now: Option<String>,
+    /// Why it is expected to be refused again.
+    pub expected: Option<String>,
+}
+
 /// What came of a decision.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Decided {
     /// Ids it was done to.
     pub done: Vec<i64>,
@@ -133,7 +175,7 @@ pub struct Decided {
 }
 
 /// One that was left as it was.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Refusal {
     /// Its id.
     pub id: i64,
@@ -154,7 +196,7 @@ pub struct Action {
     pub actor: String,
     /// As which role.
     pub role: String,
-    /// `resolve`, `undo` or `retry`.
+    /// `resolve`, `undo`, `retry`, `compare` or `cancel`.
     pub action: String,
     /// Who won.
     pub winner: Option<String>,

@@ -6,7 +6,7 @@ mod overview;
 mod records;
 mod reports;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::types::Json;
 
@@ -26,7 +26,7 @@ pub type Filter = serde_json::Map<String, Value>;
 pub type Instant = Option<String>;
 
 /// A page of something.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Page<T> {
     /// How many match; 100001 for more than 100,000.
     pub total: i64,
@@ -142,6 +142,17 @@ impl Db {
         self.call("page_failure_ids", sql, &[&Json(filter), &max]).await
     }
 
+    /// What trying again would be about: these failures, or all that match.
+    pub async fn page_retry_preview(
+        &self,
+        filter: &Filter,
+        ids: Option<&[i64]>,
+        max: i32,
+    ) -> Result<RetryPreview, DbError> {
+        let sql = "select hubspot.page_retry_preview($1::jsonb, $2::bigint[], $3::int)";
+        self.call("page_retry_preview", sql, &[&Json(filter), &ids, &max]).await
+    }
+
     /// Records below an id.
     pub async fn page_records(
         &self,
@@ -202,5 +213,17 @@ impl Db {
     pub async fn page_run(&self, id: i64, after: Option<i64>, max: i32) -> Result<Option<Run>, DbError> {
         let sql = "select hubspot.page_run($1::bigint, $2::bigint, $3::int)";
         self.call("page_run", sql, &[&id, &after, &max]).await
+    }
+
+    /// Asks for a comparison of a type, for a person.
+    pub async fn page_compare(&self, actor: &str, entity_type: &str, dry_run: bool) -> Result<Asked, DbError> {
+        let sql = "select hubspot.page_compare($1::text, $2::text, $3::bool)";
+        self.call("page_compare", sql, &[&actor, &entity_type, &dry_run]).await
+    }
+
+    /// Ends a run that waits or runs, for a person.
+    pub async fn page_cancel(&self, actor: &str, id: i64) -> Result<Asked, DbError> {
+        let sql = "select hubspot.page_cancel($1::text, $2::bigint)";
+        self.call("page_cancel", sql, &[&actor, &id]).await
     }
 }

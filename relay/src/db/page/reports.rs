@@ -38,12 +38,41 @@ pub struct Run {
     pub records: i64,
     /// Calls to HubSpot.
     pub api_calls: i64,
+    /// How far it is, while it is not finished.
+    #[serde(default)]
+    pub progress: Option<Progress>,
     /// Summed up.
     #[serde(default)]
     pub report: Vec<ReportLine>,
     /// A page of findings.
     #[serde(default)]
     pub found: Vec<Finding>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Progress {
+    /// Records that were compared.
+    pub done: i64,
+    /// Records there are.
+    pub total: i64,
+    /// The share of them.
+    pub percent: Option<f64>,
+    /// Time that is left, where it can be said.
+    pub estimated_seconds_left: Option<i64>,
+    /// The relay that drives it.
+    pub claimed_by: Option<String>,
+}
+
+/// What came of asking for a run, or for its end.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Asked {
+    /// The run.
+    pub run: Option<i64>,
+    /// Why there is none.
+    pub message: Option<String>,
+    /// The mend.
+    pub hint: Option<String>,
 }
 
 /// A line of a run's report.

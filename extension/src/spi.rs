@@ -1,11 +1,13 @@
 //! The one door to SQL: a statement takes one JSON document and gives one back, so that each function of the extension
-//! runs a constant number of statements however many records a call carries. Statements with many rows of many columns go
+//! runs a constant number of statements however many records a call carries, and a session plans each of them once. Statements with many rows of many columns go
 //! through [`tuples`].
 //!
 //! Errors of a statement are PostgreSQL errors and abort the calling function, except inside [`subtransaction`].
 
+mod plans;
 pub mod tuples;
 
+use core::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use serde_json::Value as Json;
@@ -13,20 +15,13 @@ use std::panic::{AssertUnwindSafe, UnwindSafe};
 
 /// Runs `sql`, whose only parameter is `$1` (text, a JSON document) and whose first column is text or null.
 pub fn call_text(sql: &str, arg: &Json) -> Option<String> {
-    let text = arg.to_string();
-    Spi::connect_mut(|client| {
-        let rows = match client.update(sql, None, &[text.into()]) {
-            Ok(rows) => rows,
-            Err(e) => return fault(&e),
-        };
-        if rows.is_empty() {
-            return None;
+    let mut first = None;
+    tuples::read_with(sql, &arg.to_string(), |row| {
+        if first.is_none() {
+            first = Some(row.next());
         }
-        match rows.first().get_one::<String>() {
-            Ok(text) => text,
-            Err(e) => fault(&e),
-        }
-    })
+    });
+    first.flatten()
 }
 
 /// Runs `sql` as [`call_text`] does and parses what it returns; null and no row are JSON null.
@@ -50,12 +45,7 @@ pub fn rows(sql: &str, arg: &Json) -> Vec<Json> {
 
 /// Runs `sql` for its effect.
 pub fn run(sql: &str, arg: &Json) {
-    let text = arg.to_string();
-    Spi::connect_mut(|client| {
-        if let Err(e) = client.update(sql, None, &[text.into()]) {
-            fault::<()>(&e);
-        }
-    });
+    tuples::run_with(sql, &arg.to_string());
 }
 
 /// Runs DDL that the extension put together from quoted names.
@@ -91,6 +81,31 @@ impl Drop for Back {
     }
 }
 
+thread_local! {
+    /// Whether [`as_role`] is under way.
+    static OTHER_ROLE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the running statement is about a user's tables, as their owner.
+fn is_other_role() -> bool {
+    OTHER_ROLE.get()
+}
+
+/// Marks a stretch of [`as_role`], also when PostgreSQL's error unwinds.
+struct OtherRole(bool);
+
+impl OtherRole {
+    fn begin() -> Self {
+        OtherRole(OTHER_ROLE.replace(true))
+    }
+}
+
+impl Drop for OtherRole {
+    fn drop(&mut self) {
+        OTHER_ROLE.set(self.0);
+    }
+}
+
 /// Changes the current role until the result is dropped; `more` is added to the security context.
 fn become_role(role: pg_sys::Oid, more: u32) -> Back {
     let (mut user, mut context) = (pg_sys::Oid::INVALID, 0);
@@ -109,6 +124,7 @@ fn become_role(role: pg_sys::Oid, more: u32) -> Back {
 /// `set_config('search_path', …)`, and what the extension's own statements find would then be the trigger's. Settings are
 /// therefore put back before the extension's owner goes on.
 pub fn as_role<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
+    let _other = OtherRole::begin();
     let _back = become_role(role, OWNER_CONTEXT);
     // SAFETY: the level is closed below. An error skips that: the end of the (sub)transaction then puts the settings back.
     let level = unsafe { pg_sys::NewGUCNestLevel() };

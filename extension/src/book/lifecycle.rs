@@ -81,7 +81,8 @@ impl Record {
     }
 
     /// The fields that have a state.
-    pub fn known_fields(&self) -> Vec<Rc<Field>> {
+    pub fn known_fields(&mut self) -> Vec<Rc<Field>> {
+        self.load_rest();
         self.fields.values().map(|e| Rc::clone(&e.field)).collect()
     }
 

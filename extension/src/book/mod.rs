@@ -11,6 +11,7 @@ mod policy;
 mod rows;
 
 pub use lifecycle::{Lifecycle, settle_conflicts};
+pub use load::Fields;
 pub use rows::{Written, read_rows, text_expression};
 
 use crate::catalog::{Catalog, Clock, Field, Mapping};
@@ -104,8 +105,10 @@ pub struct Record {
     pub contacted: bool,
     /// Why it is parked.
     pub message: Option<String>,
-    /// Its fields by `field_mapping.id`.
+    /// Its fields by `field_mapping.id`; not all of them when it was opened for those at work.
     pub fields: BTreeMap<i32, Entry>,
+    /// No state was left out.
+    whole: bool,
     /// What becomes of its place in the queue.
     pub queue: Queue,
     /// Nobody waits for it: it is delivered behind what somebody waits for.
@@ -177,6 +180,9 @@ impl Record {
         self.log(field.map(|f| f.as_ref()), "SYNC", "failed", json!({"detail": message}));
         match field {
             Some(f) => {
+                if !self.fields.contains_key(&f.id) {
+                    self.load_rest();
+                }
                 if let Some(entry) = self.fields.get_mut(&f.id) {
                     entry.message = Some(message.to_owned());
                     entry.changed = true;
@@ -215,6 +221,9 @@ impl Record {
 
     /// The state of a field, made when it is not known yet.
     pub fn entry(&mut self, field: &Rc<Field>) -> &mut Entry {
+        if !self.whole && !self.fields.contains_key(&field.id) {
+            self.load_rest();
+        }
         self.fields.entry(field.id).or_insert_with(|| Entry {
             field: Rc::clone(field),
             state: FieldState::new(Value::NULL, 0),

@@ -4,14 +4,14 @@
 //! change that commits late is simply taken over late: nobody else has changed its row meanwhile.
 
 use super::rekey::rekey;
-use crate::book::{Book, Lifecycle, Queue, Record};
+use crate::book::{Book, Fields, Lifecycle, Queue, Record};
 use crate::catalog::{Catalog, Clock, Mapping};
 use crate::privacy::Ignored;
 use crate::relay::backlog::{self, Change};
 use crate::{convert, spi};
 use hubspot_sync_core::mapping::Direction;
 use serde_json::{Map, Value as Json, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Captured rows taken over in one go; with the rest of the last row's block.
 pub const PAGE: i64 = 5_000;
@@ -41,7 +41,7 @@ pub fn absorb(max: i64) -> i64 {
     // A key change and a truncate rename and end links: what came before them must be settled first.
     let mut page = Vec::new();
     // Every partition of a truncated table says so.
-    let mut truncated = std::collections::BTreeSet::new();
+    let mut truncated = BTreeSet::new();
     for change in changes {
         let (key, old_key) = (change.key.as_deref(), change.old_key.as_deref());
         if ignored.drops(change.mapping_id, &change.op, key, old_key, change.at_us) {
@@ -131,7 +131,11 @@ fn settle(changes: Vec<Change>) {
         .map(Map::len)
         .sum::<usize>();
     let mut ledger = ledger_ids(edits);
-    let mut book = Book::open(catalog, &ids, super::now_us());
+    let now = super::now_us();
+    let mut book = match changed_fields(&changes, &catalog) {
+        Some(fields) => Book::open_for(catalog, &ids, &Fields::AtWork(&fields), now),
+        None => Book::open(catalog, &ids, now),
+    };
     let (clock, now) = (book.catalog.clock, book.now);
     for change in &changes {
         let Some(key) = &change.key else { continue };
@@ -189,6 +193,22 @@ fn settle(changes: Vec<Change>) {
         }
     }
     book.flush();
+}
+
+/// The fields that these changes are about; none when one of them is about a whole row.
+fn changed_fields(changes: &[Change], catalog: &Catalog) -> Option<Vec<i64>> {
+    let mut ids = BTreeSet::new();
+    for change in changes {
+        if !matches!(change.op.as_str(), "U" | "K") {
+            return None;
+        }
+        let Some(mapping) = catalog.mappings.get(&change.mapping_id) else {
+            continue;
+        };
+        let names = change.changes.iter().flat_map(Map::keys);
+        ids.extend(names.filter_map(|name| mapping.field(name)).map(|f| i64::from(f.id)));
+    }
+    Some(ids.into_iter().collect())
 }
 
 /// A new row's fields all have a state, also those that are null and therefore not among the changes.

@@ -1,7 +1,9 @@
-//! Claiming: the records with the longest wait get a lease and a fencing token, and the relay is told what to read.
+//! Claiming: the records with the longest wait get a lease and a fencing token, and the relay is told what to read, or what
+//! to send where nothing has to be read.
 
+use super::decide::{self, Next};
 use super::{absorb, may_work, now_us};
-use crate::book::{Book, Lifecycle, Queue, Record, read_rows};
+use crate::book::{Book, Fields, Lifecycle, Queue, Record, read_rows};
 use crate::catalog::{Catalog, Clock, Field, Mapping};
 use crate::spi;
 use hubspot_sync_core::field::Read;
@@ -39,7 +41,8 @@ picked AS MATERIALIZED (
 claimed AS (
   UPDATE hubspot.queue q SET claimed_by = $1::json->>'relay', token = nextval('hubspot.claim_token_seq'), attempts = q.attempts + 1,
     lease_expires_at = clock_timestamp() + ($1::json->>'lease_ms')::bigint * interval '1 millisecond'
-  FROM picked p WHERE q.link_id = p.link_id RETURNING q.link_id, q.token, q.attempts),
+  -- As an array: a join might be planned while the queue is empty, and read all of it for each record later.
+  WHERE q.link_id = ANY (ARRAY(SELECT link_id FROM picked)) RETURNING q.link_id, q.token, q.attempts),
 found AS (
   SELECT k.kind, max(p.at) AS last,
     -- Kinds in the order in which they are picked.
@@ -82,10 +85,10 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
     .filter_map(|row| Some((row[0].as_i64()?, (row[1].as_i64()?, row[2].as_i64()?))))
     .collect();
     let ids: Vec<i64> = claimed.keys().copied().collect();
-    let mut book = Book::open(Catalog::load(), &ids, now_us());
+    let mut book = Book::open_for(Catalog::load(), &ids, &Fields::AtWork(&[]), now_us());
     identify(&mut book);
     let mut claims = Vec::new();
-    let now = book.now;
+    let (clock, now) = (book.catalog.clock, book.now);
     for record in book.records.values_mut() {
         record.queue = Queue::Keep;
         if !record.mapping.enabled {
@@ -106,7 +109,16 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
             claims.push(super::archive::claim(record, *token, *attempt));
             continue;
         }
-        claims.push(describe(record, *token, *attempt, now - i64::from(cache_ttl_ms) * 1000));
+        let fresh_since = now - i64::from(cache_ttl_ms) * 1000;
+        match what_to_read(record, fresh_since) {
+            // Nothing to look at: what is to be sent can be said at once.
+            Read::Nothing => match decide::unread(record, *token, clock, now) {
+                Next::Write(write) => claims.push(decided(record, *token, *attempt, write)),
+                Next::Read(read) => claims.push(numbered(record, *token, *attempt, read)),
+                Next::Settled => record.queue = Queue::Finish,
+            },
+            read => claims.push(numbered(record, *token, *attempt, read)),
+        }
     }
     book.flush();
     let next = spi::call(NEXT, &json!({"captured": full_page}));
@@ -201,8 +213,8 @@ pub fn match_value(record: &Record) -> Option<String> {
         .filter(|text| !text.is_empty())
 }
 
-/// The claim's document; also notes the generations the claim was made at.
-fn describe(record: &mut Record, token: i64, attempt: i64, fresh_since: i64) -> Json {
+/// What must be read before the record can be decided; also notes the generations the claim is made at.
+fn what_to_read(record: &mut Record, fresh_since: i64) -> Read {
     let mut read = Read::Nothing;
     for entry in record.fields.values_mut() {
         if !entry.state.needs_delivery() {
@@ -227,9 +239,23 @@ fn describe(record: &mut Record, token: i64, attempt: i64, fresh_since: i64) -> 
         // Is it gone, or has it become another one?
         read = read.max(Read::Value);
     }
+    read
+}
+
+/// A claim of which something is to be read.
+fn numbered(record: &Record, token: i64, attempt: i64, read: Read) -> Json {
     let mut claim = document(record, token, read);
     claim["attempt"] = json!(attempt);
     claim
+}
+
+/// A claim that is decided: recorded as in flight, it only has to be sent.
+fn decided(record: &Record, token: i64, attempt: i64, write: Json) -> Json {
+    json!({
+        "claim": record.link_id.to_string(), "token": token, "attempt": attempt, "entity_type": record.mapping.entity_type,
+        "object_type": record.mapping.hubspot_object, "operation": "sync", "hubspot_id": record.hubspot_id,
+        "match": null, "read": "none", "write": write,
+    })
 }
 
 /// A claim as the relay gets it.

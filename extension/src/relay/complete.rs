@@ -2,7 +2,7 @@
 
 use super::decide::held_claims;
 use super::{archive, collision, now_us, parse};
-use crate::book::{Book, Lifecycle, Queue, Record};
+use crate::book::{Book, Fields, Lifecycle, Queue, Record};
 use crate::catalog::{Catalog, Clock, Field};
 use crate::{convert, spi};
 use hubspot_sync_core::field::{EditEnd, Effect};
@@ -52,7 +52,7 @@ pub fn complete(relay_id: &str, results: &Json) -> Json {
         .collect();
     let ids: Vec<i64> = claims.iter().map(|c| c.0).collect();
     super::one_at_a_time();
-    let mut book = Book::open(Catalog::load(), &ids, now_us());
+    let mut book = Book::open_for(Catalog::load(), &ids, &Fields::AtWork(&[]), now_us());
     let held = held_claims(relay_id, &claims);
     // An answer whose claim was taken over by another relay says nothing that this relay may store: the newer claim
     // finds out from HubSpot's history what became of the write.

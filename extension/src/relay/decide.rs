@@ -209,6 +209,21 @@ pub enum Next {
     Settled,
 }
 
+/// Decides a record that was just claimed and of which nothing has to be read.
+pub fn unread(record: &mut Record, token: i64, clock: Clock, now: i64) -> Next {
+    let nothing = Observation {
+        claim: record.link_id.to_string(),
+        token,
+        found: None,
+        hubspot_id: None,
+        read_at_ms: 0,
+        updated_at_ms: None,
+        properties: Map::new(),
+        versions: None,
+    };
+    one(record, &nothing, clock, now)
+}
+
 fn one(record: &mut Record, seen: &Observation, clock: Clock, now: i64) -> Next {
     if record.row_is_gone() && record.needs_delivery() {
         return archive::decide(record, seen, clock, now);

@@ -1,7 +1,7 @@
 //! Rows between memory and SQL as PostgreSQL holds them, for statements that carry many: in as an array of a table's rows,
 //! out as tuples. As JSON documents they would cost several times as much, for every row's keys are read and looked up again.
 
-use super::fault;
+use super::{fault, plans};
 use core::ffi::{CStr, c_char};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -84,7 +84,7 @@ pub fn write<'a, const N: usize>(
             // SAFETY: inside SPI, whose memory holds the array until the statement is done.
             unsafe {
                 let array = chunk(table, columns, &mut rows);
-                execute(sql, array);
+                execute(sql, &[array]);
             }
         });
     }
@@ -144,21 +144,43 @@ unsafe fn chunk<'a, const N: usize>(
 /// Runs `sql`, whose only parameter is a `bigint[]`, and hands each row to `read`.
 pub fn read_for(sql: &str, ids: &[i64], mut read: impl FnMut(&mut Row)) {
     Spi::connect_mut(|_| {
-        let mut ids: Vec<pg_sys::Datum> = ids.iter().map(|&id| pg_sys::Datum::from(id)).collect();
-        // SAFETY: inside SPI; the elements are eight bytes by value.
+        // SAFETY: inside SPI.
         unsafe {
-            let array = pg_sys::construct_array(
-                ids.as_mut_ptr(),
-                ids.len() as i32,
-                pg_sys::INT8OID,
-                8,
-                true,
-                b'd' as c_char,
-            );
-            execute(sql, (pg_sys::Datum::from(array), pg_sys::INT8ARRAYOID));
+            execute(sql, &[bigints(ids)]);
             each(&mut read);
         }
     });
+}
+
+/// Runs `sql`, whose parameters are two `bigint[]`, and hands each row to `read`.
+pub fn read_for_both(sql: &str, ids: &[i64], more: &[i64], mut read: impl FnMut(&mut Row)) {
+    Spi::connect_mut(|_| {
+        // SAFETY: inside SPI.
+        unsafe {
+            execute(sql, &[bigints(ids), bigints(more)]);
+            each(&mut read);
+        }
+    });
+}
+
+/// An array of numbers, with its type.
+///
+/// # Safety
+/// Only inside a transaction.
+unsafe fn bigints(ids: &[i64]) -> (pg_sys::Datum, pg_sys::Oid) {
+    let mut ids: Vec<pg_sys::Datum> = ids.iter().map(|&id| pg_sys::Datum::from(id)).collect();
+    // SAFETY: the elements are eight bytes by value.
+    let array = unsafe {
+        pg_sys::construct_array(
+            ids.as_mut_ptr(),
+            ids.len() as i32,
+            pg_sys::INT8OID,
+            8,
+            true,
+            b'd' as c_char,
+        )
+    };
+    (pg_sys::Datum::from(array), pg_sys::INT8ARRAYOID)
 }
 
 /// Runs `sql`, whose only parameter is a text, and hands each row to `read`.
@@ -167,37 +189,54 @@ pub fn read_with(sql: &str, text: &str, mut read: impl FnMut(&mut Row)) {
         let text = text.into_datum().unwrap_or(pg_sys::Datum::from(0));
         // SAFETY: inside SPI; the parameter is a text.
         unsafe {
-            execute(sql, (text, pg_sys::TEXTOID));
+            execute(sql, &[(text, pg_sys::TEXTOID)]);
             each(&mut read);
         }
     });
 }
 
-/// Runs a statement with one parameter; what it gives is in `SPI_tuptable`.
+/// Runs a statement; what it gives is in `SPI_tuptable`.
+///
+/// As another role it is about users' tables: it is planned each time, for what they hold now, and their triggers get their
+/// own session's settings.
 ///
 /// # Safety
-/// Only inside SPI; the datum must be of the type.
-unsafe fn execute(sql: &str, (value, type_oid): (pg_sys::Datum, pg_sys::Oid)) {
-    let Ok(sql) = CString::new(sql) else {
-        return fault(&"a statement holds a zero byte");
-    };
-    let (mut types, mut values) = ([type_oid], [value]);
-    // SAFETY: one type and one value, not NULL.
+/// Only inside SPI; the datums must be of their types.
+unsafe fn execute(sql: &str, parameters: &[(pg_sys::Datum, pg_sys::Oid)]) {
+    let mut values: Vec<pg_sys::Datum> = parameters.iter().map(|p| p.0).collect();
+    let mut types: Vec<pg_sys::Oid> = parameters.iter().map(|p| p.1).collect();
+    // SAFETY: inside SPI; as many values as types, none of them NULL.
     let status = unsafe {
         pg_sys::SPI_tuptable = core::ptr::null_mut();
-        pg_sys::SPI_execute_with_args(
-            sql.as_ptr(),
-            1,
-            types.as_mut_ptr(),
-            values.as_mut_ptr(),
-            core::ptr::null(),
-            false,
-            0,
-        )
+        if super::is_other_role() {
+            let Ok(sql) = CString::new(sql) else {
+                return fault(&"a statement holds a zero byte");
+            };
+            pg_sys::SPI_execute_with_args(
+                sql.as_ptr(),
+                types.len() as i32,
+                types.as_mut_ptr(),
+                values.as_mut_ptr(),
+                core::ptr::null(),
+                false,
+                0,
+            )
+        } else {
+            let settings = plans::ByIndex::begin();
+            let plan = plans::plan(sql, &types);
+            let status = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), core::ptr::null(), false, 0);
+            settings.end();
+            status
+        }
     };
     if status < 0 {
         fault::<()>(&format!("SPI status {status}"));
     }
+}
+
+/// Runs `sql`, whose only parameter is a text, for its effect.
+pub fn run_with(sql: &str, text: &str) {
+    read_with(sql, text, |_| ());
 }
 
 /// Hands each row of `SPI_tuptable` to `read`.

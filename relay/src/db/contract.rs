@@ -117,6 +117,9 @@ pub struct Claim {
     /// Of which properties.
     #[serde(default)]
     pub properties: Vec<String>,
+    /// It is decided already, and recorded as in flight: only to be sent.
+    #[serde(default)]
+    pub write: Option<Write>,
 }
 
 fn one() -> u32 {

@@ -191,10 +191,11 @@ async fn step(context: &Arc<Context>, listener: &Listener, rounds: &mut JoinSet<
             Next::Sleep(due.unwrap_or(POLL).clamp(SHORT, POLL))
         }
         Ok(claimed) => {
-            listener.awake().await;
             trickle.note(claimed.claims.len(), context.client.limiter().share(), started);
-            let context = Arc::clone(context);
-            rounds.spawn(async move { round::run(&context, claimed.claims, started).await });
+            let delivered = Arc::clone(context);
+            rounds.spawn(async move { round::run(&delivered, claimed.claims, started).await });
+            // After the round's start: the records must not wait for this.
+            listener.awake().await;
             Next::Again
         }
         Err(error) => {

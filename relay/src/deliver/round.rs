@@ -1,5 +1,6 @@
 //! One round: read what HubSpot holds, let the extension decide, write, record the outcomes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,12 @@ pub(super) async fn run(context: &Arc<Context>, claims: Vec<Claim>, claimed_at: 
     attempts.note(&archives);
     attempts.note(&pending);
     let mut writes: Vec<Write> = archives.into_iter().map(archive).collect();
+    // What needed no look is decided already; it waits for the others, so that they share batches.
+    for claim in &mut pending {
+        writes.extend(claim.write.take());
+    }
+    let decided: HashSet<String> = writes.iter().map(|write| write.claim.clone()).collect();
+    pending.retain(|claim| !decided.contains(&claim.claim));
     for _ in 0..PASSES {
         if pending.is_empty() || context.stop.is_cancelled() {
             break;

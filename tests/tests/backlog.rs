@@ -229,7 +229,16 @@ async fn space_is_given_back_when_no_snapshot_needs_it() -> Result<()> {
         .await?;
     assert_eq!(reclaim(sql).await?, 0, "somebody has captured and is not through");
     writer.batch_execute("ROLLBACK").await?;
-    ensure!(reclaim(sql).await? > 0, "nothing holds it any more");
+    // Autovacuum, too, has a snapshot now and then.
+    let mut freed = 0;
+    for _ in 0..300 {
+        freed = reclaim(sql).await?;
+        if freed > 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    ensure!(freed > 0, "nothing holds it any more");
     assert_eq!(world.text(&format!("SELECT {BLOCKS}")).await?.as_deref(), Some("0"));
     // The sessions that have captured before go on in the new file.
     writer

@@ -25,88 +25,92 @@ pub(super) struct Stamp {
     pub(super) op: u8,
 }
 
-/// The buffer; words, so that it is aligned.
-#[derive(Default)]
-pub(super) struct CaptureTuple {
-    words: Vec<u64>,
-    bytes: usize,
-}
-
-impl CaptureTuple {
-    /// Lays out everything but the [`Stamp`]. `application` is NULL when it is empty.
-    pub(super) fn lay_out(&mut self, row: &Row, application: &[u8]) {
-        let application = Some(application).filter(|name| !name.is_empty());
-        let texts = [row.entity_key, row.old_key, row.changes, application];
-        // A header and its alignment take seven bytes at most.
-        let most = DATA + size_of::<[u64; 4]>() + texts.iter().flatten().map(|text| text.len() + 7).sum::<usize>();
-        self.words.clear();
-        self.words.resize(most.div_ceil(8), 0);
-        let start = self.words.as_mut_ptr().cast::<u8>();
-        let mut nulls = 0u16;
-        let mut at = DATA + STAMP;
-        for (number, text) in texts.into_iter().enumerate() {
-            let Some(text) = text else {
-                nulls |= 1 << (WIDTH - 4 + number);
-                continue;
-            };
-            // SAFETY: the buffer is large enough for all headers and texts (`most`).
-            unsafe {
-                let short = text.len() + 1;
-                if short <= SHORT_MAX {
-                    set_varsize_1b(start.add(at).cast(), short as i32);
-                    at += 1;
-                } else {
-                    at = at.next_multiple_of(4);
-                    set_varsize_4b(start.add(at).cast(), (text.len() + 4) as i32);
-                    at += 4;
-                }
-                core::ptr::copy_nonoverlapping(text.as_ptr(), start.add(at), text.len());
+/// The tuple laid out in `words` from `start` on: how many bytes it takes. Words, so that it is aligned.
+///
+/// Everything but the [`Stamp`] is written. `application` is NULL when it is empty.
+pub(super) fn lay_out(words: &mut Vec<u64>, row: &Row, application: &[u8]) -> usize {
+    let application = Some(application).filter(|name| !name.is_empty());
+    let texts = [row.entity_key, row.old_key, row.changes, application];
+    // A header and its alignment take seven bytes at most.
+    let most = DATA + size_of::<[u64; 4]>() + texts.iter().flatten().map(|text| text.len() + 7).sum::<usize>();
+    let first = words.len();
+    words.resize(first + most.div_ceil(8), 0);
+    let mut nulls = 0u16;
+    let mut at = DATA + STAMP;
+    // SAFETY: the word is there: at least the header's size was added.
+    let start = unsafe { words.as_mut_ptr().add(first) }.cast::<u8>();
+    for (number, text) in texts.into_iter().enumerate() {
+        let Some(text) = text else {
+            nulls |= 1 << (WIDTH - 4 + number);
+            continue;
+        };
+        // SAFETY: the buffer is large enough for all headers and texts (`most`).
+        unsafe {
+            let short = text.len() + 1;
+            if short <= SHORT_MAX {
+                set_varsize_1b(start.add(at).cast(), short as i32);
+                at += 1;
+            } else {
+                at = at.next_multiple_of(4);
+                set_varsize_4b(start.add(at).cast(), (text.len() + 4) as i32);
+                at += 4;
             }
-            at += text.len();
+            core::ptr::copy_nonoverlapping(text.as_ptr(), start.add(at), text.len());
         }
-        self.bytes = at;
-        // SAFETY: the header lies at the start of the buffer, which is aligned and zeroed; the bitmap has a set bit for
-        // each column that is not NULL.
-        unsafe {
-            let header = start.cast::<pg_sys::HeapTupleHeaderData>();
-            (*header).t_infomask = HAS_VARIABLE | if nulls == 0 { 0 } else { HAS_NULL };
-            (*header).t_infomask2 = WIDTH as u16;
-            (*header).t_hoff = DATA as u8;
-            let present = (!nulls & ((1 << WIDTH) - 1)).to_le_bytes();
-            core::ptr::copy_nonoverlapping(
-                present.as_ptr(),
-                (&raw mut (*header).t_bits).cast::<u8>(),
-                present.len(),
-            );
-        }
+        at += text.len();
     }
-
-    /// Too large a buffer to be kept.
-    pub(super) fn is_large(&self) -> bool {
-        self.words.capacity() > KEEP
+    // SAFETY: the header lies at the start, which is aligned and zeroed; the bitmap has a set bit for each column that is
+    // not NULL.
+    unsafe {
+        let header = start.cast::<pg_sys::HeapTupleHeaderData>();
+        (*header).t_infomask = HAS_VARIABLE | if nulls == 0 { 0 } else { HAS_NULL };
+        (*header).t_infomask2 = WIDTH as u16;
+        (*header).t_hoff = DATA as u8;
+        let present = (!nulls & ((1 << WIDTH) - 1)).to_le_bytes();
+        core::ptr::copy_nonoverlapping(
+            present.as_ptr(),
+            (&raw mut (*header).t_bits).cast::<u8>(),
+            present.len(),
+        );
     }
+    words.truncate(first + at.div_ceil(8));
+    at
+}
 
-    /// Writes the columns of a fixed size, and gives the tuple, which is good as long as the buffer is left alone.
-    pub(super) fn stamp(&mut self, stamp: &Stamp) -> pg_sys::HeapTupleData {
-        // SAFETY: `lay_out` has made room for them.
-        unsafe {
-            let data = self.words.as_mut_ptr().cast::<u8>().add(DATA);
-            data.cast::<u64>().write(stamp.position);
-            data.add(8).cast::<i64>().write(stamp.captured_at);
-            data.add(16).cast::<i32>().write(stamp.mapping_id);
-            data.add(20).cast::<u32>().write(stamp.db_user);
-            data.add(24).write(stamp.op);
-        }
-        pg_sys::HeapTupleData {
-            t_len: self.bytes as u32,
-            t_self: pg_sys::ItemPointerData::default(),
-            t_tableOid: pg_sys::InvalidOid,
-            t_data: self.words.as_mut_ptr().cast(),
-        }
+/// Writes the columns of a fixed size.
+///
+/// # Safety
+/// `tuple` must have been laid out by [`lay_out`].
+pub(super) unsafe fn stamp(tuple: *mut u64, stamp: &Stamp) {
+    // SAFETY: there is room for them.
+    unsafe {
+        let data = tuple.cast::<u8>().add(DATA);
+        data.cast::<u64>().write(stamp.position);
+        data.add(8).cast::<i64>().write(stamp.captured_at);
+        data.add(16).cast::<i32>().write(stamp.mapping_id);
+        data.add(20).cast::<u32>().write(stamp.db_user);
+        data.add(24).write(stamp.op);
     }
 }
 
-/// A buffer that grew beyond this many words is given back.
-const KEEP: usize = 8 * 1024;
+/// Writes the position alone.
+///
+/// # Safety
+/// As for [`stamp`].
+pub(super) unsafe fn set_position(tuple: *mut u64, position: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { tuple.cast::<u8>().add(DATA).cast::<u64>().write(position) }
+}
+
+/// What PostgreSQL calls a tuple: a length and where it is.
+pub(super) fn head(tuple: *mut u64, bytes: usize) -> pg_sys::HeapTupleData {
+    pg_sys::HeapTupleData {
+        t_len: bytes as u32,
+        t_self: pg_sys::ItemPointerData::default(),
+        t_tableOid: pg_sys::InvalidOid,
+        t_data: tuple.cast(),
+    }
+}
+
 /// Bytes of the columns of a fixed size.
 const STAMP: usize = 25;

@@ -99,6 +99,21 @@ pub(super) unsafe fn fields(relid: pg_sys::Oid, mapping_id: i32) -> Vec<FieldMap
     fields
 }
 
+/// How many bytes of captured changes may wait; none: no limit.
+///
+/// # Safety
+/// Only inside a transaction.
+pub(super) unsafe fn capture_limit() -> Option<i64> {
+    let mut limit = None;
+    // SAFETY: the caller's promise; the column is a bigint.
+    unsafe {
+        scan(table(c"binding"), [c"capture_limit"], |[bytes]| {
+            limit = bytes.map(|bytes| bytes.value() as i64);
+        });
+    }
+    limit
+}
+
 /// Hands the named columns of every visible row to `read`. A column that does not exist reads as NULL.
 ///
 /// # Safety

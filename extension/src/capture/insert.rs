@@ -13,10 +13,8 @@
 //! transaction is involved, and a visible row's predecessors are visible as well. The absorber (`relay/backlog.rs`) reads
 //! whole blocks from the front.
 //!
-//! To ask for the last block costs a system call, so the rows of one command go where its first row went, as long as there
-//! is room: AFTER triggers fire when the command has locked all its rows, hence whatever committed before on one of them
-//! was in that block or an earlier one already when the command's first row asked. A command that a trigger runs in
-//! between has another number, and so has what comes after it when it wrote anything.
+//! To ask for the last block costs a system call, and a row its own write-ahead log record: so only a command's first row is
+//! inserted by itself, and those that follow are written together (`batch`).
 //!
 //! Nothing reuses freed blocks; `hubspot.relay_reclaim` truncates the table once it is empty.
 //!
@@ -28,14 +26,14 @@ use core::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::capture_tuple::{CaptureTuple, Stamp};
+use super::capture_tuple::{self, Stamp};
 use super::ffi::Moment;
-use super::{catalog, ffi};
+use super::{batch, catalog, ffi};
 
 /// Number of columns of `hubspot.capture`.
 pub(super) const WIDTH: usize = 9;
 
-/// Columns of `hubspot.capture` in their order, fixed sizes first so that nothing is padded; [`CaptureTuple`] knows it too.
+/// Columns of `hubspot.capture` in their order, fixed sizes first so that nothing is padded; `capture_tuple` knows it too.
 const COLUMNS: [&CStr; WIDTH] = [
     c"position",
     c"captured_at",
@@ -80,14 +78,19 @@ thread_local! {
     /// The transaction and the command that the last row was captured in.
     static LAST: Cell<(u32, pg_sys::CommandId)> = const { Cell::new((0, 0)) };
     /// Used again from row to row. Without a destructor: nothing runs when the backend exits.
-    static TUPLE: Cell<Option<core::mem::ManuallyDrop<Box<CaptureTuple>>>> = const { Cell::new(None) };
+    static TUPLE: Cell<Option<core::mem::ManuallyDrop<Vec<u64>>>> = const { Cell::new(None) };
 }
+
+/// A buffer that grew beyond this many words is given back.
+const KEEP: usize = 8 * 1024;
 
 /// Whether the last row was captured by this command, too; from now on the last one is.
 ///
 /// # Safety
 /// Only inside a transaction.
-pub(super) unsafe fn same_command(command: pg_sys::CommandId) -> bool {
+unsafe fn same_command() -> bool {
+    // SAFETY: the caller's promise.
+    let command = unsafe { ffi::command() };
     // SAFETY: the caller's promise; it is a number that no other transaction of this backend has.
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     let transaction = unsafe { (*pg_sys::MyProc).vxid.lxid };
@@ -101,46 +104,133 @@ pub(super) unsafe fn same_command(command: pg_sys::CommandId) -> bool {
 pub(super) fn invalidate(relid: pg_sys::Oid) {
     if relid == pg_sys::InvalidOid || relid == TABLE.get() {
         TABLE.set(pg_sys::InvalidOid);
+        batch::invalidate();
     }
 }
 
-/// Appends one row.
+/// Appends one row: at once the first one of a command, the others with those that follow.
 ///
 /// # Safety
-/// Only inside a transaction that may write; memory is left to the current memory context, which must be a short one.
+/// Only in a trigger call of a transaction that may write; memory is left to the current memory context, which must be a
+/// short one.
 pub(super) unsafe fn append(row: &Row) {
-    // A call inside a call (a function of an index somebody made) finds the buffer taken and makes its own.
-    let mut tuple = TUPLE
-        .take()
-        .map_or_else(Box::default, core::mem::ManuallyDrop::into_inner);
-    // SAFETY: `application_name` is NULL or NUL-terminated; the rest is the caller's promise. The closure leaves nothing
-    // behind; the buffer stays where it is until the insert is done.
+    // SAFETY: the caller's promise.
     unsafe {
-        let name = pg_sys::application_name;
-        let name = if name.is_null() { c"" } else { CStr::from_ptr(name) };
-        tuple.lay_out(row, name.to_bytes());
+        let again = same_command();
+        if !again {
+            batch::flush();
+        }
+        // What is left belongs to an outer level: then this one has to wait behind it.
+        if again || batch::any() {
+            let moment = Moment::now();
+            if batch::push(row, &stamp(row, &moment), application()) {
+                return;
+            }
+        }
+        append_now(row);
+    }
+}
+
+/// Appends one row at once, behind whatever waits.
+///
+/// # Safety
+/// As for [`append`], but outside of a trigger call as well.
+pub(super) unsafe fn append_now(row: &Row) {
+    // SAFETY: the caller's promise.
+    unsafe { batch::flush() };
+    // A call inside a call (a function of an index somebody made) finds the buffer taken and makes its own.
+    let mut words = TUPLE.take().map_or_else(Vec::new, core::mem::ManuallyDrop::into_inner);
+    words.clear();
+    // SAFETY: the caller's promise. The closure leaves nothing behind; the buffer stays where it is until the insert is done.
+    unsafe {
+        let bytes = capture_tuple::lay_out(&mut words, row, application());
+        let tuple = words.as_mut_ptr();
         insert(|moment| {
-            tuple.stamp(&Stamp {
-                position: moment.position,
-                captured_at: moment.at,
-                mapping_id: row.mapping_id,
-                db_user: moment.user.to_u32(),
-                op: row.op as u8,
-            })
+            capture_tuple::stamp(tuple, &stamp(row, moment));
+            capture_tuple::head(tuple, bytes)
         });
     }
-    if !tuple.is_large() {
-        TUPLE.set(Some(core::mem::ManuallyDrop::new(tuple)));
+    if words.capacity() <= KEEP {
+        TUPLE.set(Some(core::mem::ManuallyDrop::new(words)));
+    }
+}
+
+/// What a row says besides its texts.
+#[inline]
+fn stamp(row: &Row, moment: &Moment) -> Stamp {
+    Stamp {
+        position: moment.position,
+        captured_at: moment.at,
+        mapping_id: row.mapping_id,
+        db_user: moment.user.to_u32(),
+        op: row.op as u8,
+    }
+}
+
+/// The session's application name; empty where there is none.
+///
+/// # Safety
+/// The result is good until the setting changes.
+#[inline]
+unsafe fn application<'a>() -> &'a [u8] {
+    // SAFETY: `application_name` is NULL or NUL-terminated.
+    unsafe {
+        let name = pg_sys::application_name;
+        if name.is_null() {
+            b""
+        } else {
+            CStr::from_ptr(name).to_bytes()
+        }
+    }
+}
+
+/// Inserts rows in their order; their positions are put in.
+///
+/// # Safety
+/// As for [`append_now`]; they must be laid out for the table, no more than [`batch::MOST`].
+pub(super) unsafe fn insert_many(tuples: &mut [pg_sys::HeapTupleData]) {
+    // SAFETY: the caller's promise. An error ends the (sub)transaction, which cleans up what was left open.
+    unsafe {
+        let Some(relid) = table() else {
+            return missing();
+        };
+        let mut done = false;
+        batch::with_slots(relid, |many| done = ffi::append_many(relid, tuples, many));
+        if done {
+            return;
+        }
+        let relation = pg_sys::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        for tuple in tuples {
+            capture_tuple::set_position(tuple.t_data.cast(), pg_sys::GetXLogInsertRecPtr());
+            insert_with_executor(relation, tuple);
+        }
+        pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+    }
+}
+
+/// Bytes of the table; 0 where there is none.
+///
+/// # Safety
+/// Only inside a transaction.
+pub(super) unsafe fn bytes() -> i64 {
+    // SAFETY: the caller's promise; the relation is open while it is asked.
+    unsafe {
+        let Some(relid) = table() else { return 0 };
+        let relation = pg_sys::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+        pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        i64::from(blocks) * i64::from(pg_sys::BLCKSZ)
     }
 }
 
 /// Appends one row, given as the columns' values; that of `position` is put in.
 ///
 /// # Safety
-/// As for [`append`]; the values must be of the columns' types.
+/// As for [`append_now`]; the values must be of the columns' types.
 pub(super) unsafe fn append_datums(values: &mut [pg_sys::Datum; WIDTH], nulls: &mut [bool; WIDTH]) {
     // SAFETY: the caller's promise; the tuple is in the current memory context.
     unsafe {
+        batch::flush();
         let Some(relid) = table() else {
             return missing();
         };
@@ -155,7 +245,7 @@ pub(super) unsafe fn append_datums(values: &mut [pg_sys::Datum; WIDTH], nulls: &
 /// Inserts the tuple that `make` gives; the lock on the table is kept until the transaction ends.
 ///
 /// # Safety
-/// As for [`append`] and [`ffi::append_at_end`].
+/// As for [`append_now`] and [`ffi::append_at_end`].
 unsafe fn insert(mut make: impl FnMut(&Moment) -> pg_sys::HeapTupleData) {
     // SAFETY: the caller's promise. An error ends the (sub)transaction, which cleans up what was left open.
     unsafe {
@@ -165,11 +255,7 @@ unsafe fn insert(mut make: impl FnMut(&Moment) -> pg_sys::HeapTupleData) {
         if ffi::append_at_end(relid, &mut make) {
             return;
         }
-        let mut tuple = make(&Moment {
-            position: pg_sys::GetXLogInsertRecPtr(),
-            at: pg_sys::GetCurrentTimestamp(),
-            user: pg_sys::GetOuterUserId(),
-        });
+        let mut tuple = make(&Moment::now());
         let relation = pg_sys::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
         insert_with_executor(relation, &mut tuple);
         pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);

@@ -208,6 +208,6 @@ unsafe fn delete(moved: &Moved) {
         changes: None,
     };
     // SAFETY: the caller's promise.
-    unsafe { insert::append(&row) };
+    unsafe { insert::append_now(&row) };
     notify::captured();
 }

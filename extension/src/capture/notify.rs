@@ -20,7 +20,7 @@ use core::ffi::c_void;
 
 use pgrx::pg_sys;
 
-use super::{ffi, moved, suppress};
+use super::{batch, ffi, moved, suppress};
 
 /// First key of this extension's advisory locks.
 const CLASS: u32 = 1_213_418_579;
@@ -64,7 +64,10 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
     match event {
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
             // SAFETY: in a transaction that can still write.
-            unsafe { moved::flush() };
+            unsafe {
+                moved::flush();
+                batch::flush();
+            }
             if CAPTURED.replace(false) && event == XACT_EVENT_PRE_COMMIT {
                 // SAFETY: in a transaction that can still take locks and queue notifications.
                 unsafe { wake() };
@@ -74,6 +77,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg:
             CAPTURED.set(false);
             suppress::clear();
             moved::clear();
+            batch::clear();
         }
         _ => {}
     }
@@ -86,12 +90,17 @@ unsafe extern "C-unwind" fn on_subtransaction(
     _parent: pg_sys::SubTransactionId,
     _arg: *mut c_void,
 ) {
-    use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB};
+    use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB, SUBXACT_EVENT_PRE_COMMIT_SUB};
+    if event == SUBXACT_EVENT_PRE_COMMIT_SUB {
+        // SAFETY: in a subtransaction that can still write.
+        unsafe { batch::flush() };
+    }
     if event == SUBXACT_EVENT_ABORT_SUB || event == SUBXACT_EVENT_COMMIT_SUB {
         // SAFETY: reads a backend-local variable.
         let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
         suppress::end_subtransaction(level, event == SUBXACT_EVENT_COMMIT_SUB);
         moved::end_subtransaction(level, event == SUBXACT_EVENT_COMMIT_SUB);
+        batch::end_subtransaction(level, event == SUBXACT_EVENT_COMMIT_SUB);
     }
 }
 

@@ -52,6 +52,10 @@ pub(super) struct Column {
     pub(super) form: TextForm,
     /// The function that reads a path of this column; only json and jsonb have one.
     pub(super) extract: Option<Extract>,
+    /// A jsonb, which can be read as it is stored.
+    pub(super) binary: bool,
+    /// Some field has a path.
+    pub(super) has_path: bool,
     pub(super) fields: Vec<Field>,
 }
 
@@ -65,6 +69,8 @@ pub(super) struct Field {
     pub(super) quoted_name: Vec<u8>,
     /// A `text[]` datum in the plan's context; the whole column when there is none.
     pub(super) path: Option<pg_sys::Datum>,
+    /// The same path; empty when there is none.
+    pub(super) keys: Vec<Vec<u8>>,
 }
 
 impl Drop for Plan {
@@ -242,16 +248,21 @@ unsafe fn load(cache: &Cache, relation: pg_sys::Relation, relid: pg_sys::Oid, ma
                 name: field.name,
                 quoted_name,
                 path,
+                keys: field.path.unwrap_or_default(),
             };
+            let has_path = path.is_some();
             let at = position(attribute);
             if let Some(column) = plan.columns.iter_mut().find(|column| column.at == at) {
                 column.fields.push(field);
+                column.has_path |= has_path;
             } else {
                 let form = TextForm::of((*attribute).atttypid, context);
                 plan.columns.push(Column {
                     at,
                     form,
                     extract,
+                    binary: pg_sys::getBaseType((*attribute).atttypid) == pg_sys::JSONBOID,
+                    has_path,
                     fields: vec![field],
                 });
             }

@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 
 use super::insert::{self, Op, Row};
 use super::json_out::{self, Changes};
+use super::json_path::{self, Found};
 use super::moved::Moved;
 use super::plan::{self, Column, Extract, Plan};
 use super::tuple::{self, Stored};
@@ -308,17 +309,18 @@ impl Record<'_> {
         changes
     }
 
-    /// Prepares a column's value: one with paths is detoasted once for all of them.
+    /// Prepares a column's value: one with paths that cannot be read as it is stored is detoasted once for all of them.
     ///
     /// # Safety
     /// The tuple behind `stored` must still be there.
+    #[inline]
     unsafe fn value(&self, column: &Column, stored: Stored) -> Value {
-        let has_path = column.fields.iter().any(|field| field.path.is_some());
-        // SAFETY: columns with paths are json or jsonb, both varlenas.
-        let document = (has_path && !stored.is_null()).then(|| unsafe {
-            let datum = stored.datum(&self.plan.layouts[column.at]);
-            pg_sys::Datum::from(pg_sys::pg_detoast_datum(datum.cast_mut_ptr()))
-        });
+        // SAFETY: columns with paths are json or jsonb, both varlenas; one that is NULL is not looked at.
+        let document = unsafe {
+            let as_stored = || column.binary && stored.plain_varlena().is_some();
+            (column.has_path && !stored.is_null() && !as_stored())
+                .then(|| detoast(stored.datum(&self.plan.layouts[column.at])))
+        };
         Value { stored, document }
     }
 
@@ -329,10 +331,22 @@ impl Record<'_> {
     unsafe fn text(&self, column: &Column, field: &plan::Field, value: &Value, out: &mut Vec<u8>) -> bool {
         // SAFETY: the caller's promise; a path was made for this column's type.
         unsafe {
-            match (field.path, column.extract) {
-                (Some(path), Some(extract)) => value.document.is_some_and(|doc| text_at(extract, doc, path, out)),
-                _ => column.form.append(value.stored, &self.plan.layouts[column.at], out),
+            let layout = &self.plan.layouts[column.at];
+            let (Some(path), Some(extract)) = (field.path, column.extract) else {
+                return column.form.append(value.stored, layout, out);
+            };
+            if value.stored.is_null() {
+                return false;
             }
+            if let (None, Some(jsonb)) = (value.document, value.stored.plain_varlena()) {
+                match json_path::text(jsonb, &field.keys, out) {
+                    Found::Text => return true,
+                    Found::Nothing => return false,
+                    Found::Other => {}
+                }
+            }
+            let document = value.document.unwrap_or_else(|| detoast(value.stored.datum(layout)));
+            text_at(extract, document, path, out)
         }
     }
 
@@ -362,10 +376,19 @@ impl Record<'_> {
     }
 }
 
-/// A column's value, and the document in it.
+/// A column's value, and the document in it where paths are not read as it is stored.
 struct Value {
     stored: Stored,
     document: Option<pg_sys::Datum>,
+}
+
+/// A varlena with all of its value in it.
+///
+/// # Safety
+/// `datum` must be a varlena; memory is left to the trigger call's context.
+unsafe fn detoast(datum: pg_sys::Datum) -> pg_sys::Datum {
+    // SAFETY: the caller's promise.
+    unsafe { pg_sys::Datum::from(pg_sys::pg_detoast_datum(datum.cast_mut_ptr())) }
 }
 
 /// Appends the text at a path of a JSON document; false where there is none or it is `null`.

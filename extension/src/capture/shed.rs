@@ -16,7 +16,7 @@ use core::cell::Cell;
 use pgrx::pg_sys;
 use serde_json::json;
 
-use super::catalog;
+use super::{catalog, insert};
 use crate::spi;
 
 /// Changes from one look at the size to the next.
@@ -60,8 +60,13 @@ pub(super) unsafe fn full() -> bool {
 /// As for [`full`].
 #[cold]
 unsafe fn look() -> bool {
+    // Without SQL as long as the whole table is not larger: planning two statements would cost as much as capturing ten rows.
     // SAFETY: the caller's promise.
-    let full = unsafe { as_owner(|| spi::call_text(LOOK, &json!({})).is_some()) }.unwrap_or(false);
+    let full = unsafe {
+        let limit = catalog::capture_limit();
+        limit.is_some_and(|limit| limit < insert::bytes())
+            && as_owner(|| spi::call_text(LOOK, &json!({})).is_some()).unwrap_or(false)
+    };
     FULL.set(full);
     LEFT.set(if full { EVERY_WHEN_FULL } else { EVERY });
     full

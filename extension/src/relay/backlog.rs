@@ -84,6 +84,8 @@ ON CONFLICT (only_one) DO UPDATE SET filenode = excluded.filenode, block = exclu
 /// Takes away `max` rows and those behind them in the same block, and gives them in order. The caller holds the relay's
 /// lock.
 pub fn take(max: i64) -> Vec<Change> {
+    // SAFETY: the transaction writes below.
+    unsafe { crate::capture::flush() };
     let seen = Seen::now();
     let from = if seen.blocks > SHORT { seen.block } else { 0 };
     let next_xid = next_xid();

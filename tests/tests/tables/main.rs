@@ -2,7 +2,9 @@
 
 mod ddl;
 mod enable;
+mod json;
 mod kinds;
+mod many;
 mod statements;
 mod twin;
 

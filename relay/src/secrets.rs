@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin;
 use crate::config::Config;
-use crate::config::validate::read_secret;
+use crate::config::validate::{SHORTEST_ADMIN_TOKEN, read_secret};
 use crate::gate::Gate;
 use crate::hubspot::client::Client;
 use crate::telemetry::event;
@@ -27,23 +28,32 @@ pub(crate) struct Watch {
     gate: Gate,
     webhook: Arc<Secrets>,
     webhook_file: Option<PathBuf>,
+    page: Option<(admin::Token, PathBuf)>,
     files: Vec<PathBuf>,
 }
 
 impl Watch {
     /// For the settings.
-    pub(crate) fn new(config: &Config, client: Client, gate: Gate, webhook: Arc<Secrets>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        client: Client,
+        gate: Gate,
+        webhook: Arc<Secrets>,
+        page: Option<admin::Token>,
+    ) -> Self {
         let files = [
             &config.hubspot.access_token_file,
             &config.hubspot.client_secret_file,
             &config.hubspot.refresh_token_file,
             &config.webhook.client_secret_file,
+            &config.admin.token_file,
         ];
         Self {
             client,
             gate,
             webhook,
             webhook_file: config.webhook.client_secret_file.clone(),
+            page: page.zip(config.admin.token_file.clone()),
             files: files.into_iter().flatten().cloned().collect(),
         }
     }
@@ -96,6 +106,17 @@ impl Watch {
                 Err(error) => tracing::warn!(event = event::TOKEN_UNREADABLE, %error, "a secret's file cannot be read"),
             }
         }
+        if let Some((token, file)) = &self.page {
+            match read_secret("admin.token_file", file) {
+                Ok(secret) if secret.expose_secret().len() >= SHORTEST_ADMIN_TOKEN => changed |= token.replace(secret),
+                Ok(_) => tracing::warn!(
+                    event = event::TOKEN_UNREADABLE,
+                    key = "admin.token_file",
+                    "the file holds fewer than 16 characters: the former token stays"
+                ),
+                Err(error) => tracing::warn!(event = event::TOKEN_UNREADABLE, %error, "a secret's file cannot be read"),
+            }
+        }
         tracing::info!(
             event = event::SECRETS_RELOADED,
             changed,
@@ -106,6 +127,5 @@ impl Watch {
 
 /// Whether two secrets are the same.
 pub(crate) fn same(one: &SecretString, other: &SecretString) -> bool {
-    use secrecy::ExposeSecret as _;
     one.expose_secret() == other.expose_secret()
 }

@@ -63,6 +63,8 @@ pub struct Relay {
     admin_address: SocketAddr,
     /// The admin page's routes.
     page: axum::Router,
+    /// What opens them.
+    page_token: Option<admin::Token>,
 }
 
 impl Relay {
@@ -77,7 +79,8 @@ impl Relay {
         let (public, webhook_address) = listen("webhook.listen", config.webhook.listen).await?;
         let (private, admin_address) = listen("admin.listen", config.admin.listen).await?;
         let relay_id = relay_id();
-        let page = admin::router(&config)?;
+        let page_token = admin::Token::new(&config);
+        let page = admin::router(&config, page_token.as_ref())?;
         Ok(Self {
             config,
             relay_id,
@@ -89,6 +92,7 @@ impl Relay {
             webhook_address,
             admin_address,
             page,
+            page_token,
         })
     }
 
@@ -196,7 +200,13 @@ impl Relay {
         );
         let gate = Gate::new(self.client.clone(), self.config.retry.clone(), status.clone());
         let secrets = Arc::new(web::webhook::Secrets::new(&self.config.webhook));
-        let watch = Watch::new(&self.config, self.client.clone(), gate.clone(), Arc::clone(&secrets));
+        let watch = Watch::new(
+            &self.config,
+            self.client.clone(),
+            gate.clone(),
+            Arc::clone(&secrets),
+            self.page_token.clone(),
+        );
         parts.spawn(
             "refusals",
             refused::run(

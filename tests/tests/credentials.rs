@@ -152,6 +152,74 @@ async fn a_rotated_client_secret_verifies_webhooks_and_so_does_the_former_for_a_
     Ok(())
 }
 
+/// SIGHUP reads the files at once, also those that do not look changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sighup_reads_tokens_again_whose_files_look_as_before() -> Result<()> {
+    // Without a handler the signal would end the test: there is one from here on, whatever the relay does.
+    let _handler = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    let mut world = World::without_relay("sighup", |_| ()).await?;
+    let dir = tempfile::tempdir()?;
+    let (token_file, admin_file) = (dir.path().join("token"), dir.path().join("admin"));
+    let (former, second) = ("the-former-admin-token-0001", "the-second-admin-token-0002");
+    let new_token = format!("pat-{}", "x".repeat(world.sim.token().len().saturating_sub(4)));
+    std::fs::write(&token_file, world.sim.token())?;
+    std::fs::write(&admin_file, former)?;
+    let plain = format!("access_token = \"{}\"\n", world.sim.token());
+    let from_file = format!("access_token_file = \"{}\"\n", token_file.display());
+    let text = world.config_toml(&world.url, "").replace(&plain, &from_file).replace(
+        "[admin]\n",
+        &format!("[admin]\ntoken_file = \"{}\"\n", admin_file.display()),
+    );
+    let relay = World::run_config(Config::from_toml(&text)?).await?;
+    world.adopt_relay(relay);
+    let (key, id) = world.linked("BAN-1", "Acme").await?;
+    let url = world.relay().context("the relay")?.admin_url.clone();
+    assert_eq!(login(&url, former).await?, 303);
+    assert_eq!(login(&url, second).await?, 401);
+
+    world.sim.add_token(&new_token, world.sim.app_id());
+    let old_token = world.sim.token().to_owned();
+    world.sim.revoke_token(&old_token);
+    for (file, secret) in [(&token_file, new_token.as_str()), (&admin_file, second)] {
+        // In place, of the same length and with the same time: only the signal tells of it.
+        let before = std::fs::metadata(file)?.modified()?;
+        std::fs::write(file, secret)?;
+        std::fs::File::options().write(true).open(file)?.set_modified(before)?;
+    }
+    let pid = std::process::id().to_string();
+    let told = std::process::Command::new("kill").args(["-HUP", &pid]).status()?;
+    anyhow::ensure!(told.success(), "kill");
+    world.update(&key, "company_name = 'Acme 2'").await?;
+    world.until_hubspot(&id, "name", Some("Acme 2")).await?;
+    let switched = async {
+        while login(&url, second).await? != 303 {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), switched)
+        .await
+        .context("the second admin token")??;
+    assert_eq!(login(&url, former).await?, 401, "the former token still opens the page");
+    Ok(())
+}
+
+/// The status that a login on the admin page is answered with.
+async fn login(admin_url: &str, token: &str) -> Result<u16> {
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()?;
+    let answer = client
+        .post(format!("{admin_url}/login"))
+        .header("origin", admin_url)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(format!("name=ada&token={token}&next=/"))
+        .send()
+        .await?;
+    Ok(answer.status().as_u16())
+}
+
 /// Waits until the relay's metrics have this line.
 async fn until_metric(admin_url: &str, line: &str) -> Result<()> {
     let seen = async {

@@ -143,6 +143,91 @@ async fn the_days_limit_is_kept_and_shown() -> Result<()> {
     Ok(())
 }
 
+/// A relay's settings with so many calls a day.
+fn with_day(world: &World, calls: usize) -> Result<hubspot_relay::Config> {
+    let text = world.config_toml(&world.url, "");
+    let text = text.replace("[hubspot]\n", &format!("[hubspot]\nrequests_per_day = {calls}\n"));
+    Ok(hubspot_relay::Config::from_toml(&text)?)
+}
+
+/// Calls of a backfill that the ledger has of today.
+const BACKFILLED: &str = "SELECT coalesce(sum(calls), 0)::text FROM hubspot.quota_usage WHERE purpose = 'backfill'";
+
+/// Waits for a backfill while live edits go on, and says how many calls were made for it when it stands still.
+async fn backfill_beside_live(name: &str, used: &str) -> Result<(World, i64)> {
+    let mut world = World::without_relay(name, |_| ()).await?;
+    let relay = World::run_config(with_day(&world, 1000)?).await?;
+    world.adopt_relay(relay);
+    let (key, id) = world.linked("BAN-1", "Acme").await?;
+    world
+        .sql
+        .batch_execute(
+            "INSERT INTO customers (ban, company_name, status)
+             SELECT 'BAN-' || n, 'Company ' || n, 'ACTIVE' FROM generate_series(2, 600) n",
+        )
+        .await?;
+    world.settle().await?;
+    world.take_relay().context("the relay")?.stop().await;
+    // As if the day's calls had been made already.
+    world
+        .sql
+        .batch_execute(&format!(
+            "INSERT INTO hubspot.quota_usage AS u
+             SELECT (clock_timestamp() AT TIME ZONE d.zone)::date, 0, v.purpose, v.calls FROM hubspot.quota_day d, (VALUES {used}) v (purpose, calls)
+             ON CONFLICT ON CONSTRAINT quota_usage_pkey DO UPDATE SET calls = excluded.calls"
+        ))
+        .await?;
+    world
+        .text("SELECT hubspot.backfill('customer', 'WARP_TO_HUBSPOT')::text")
+        .await?;
+    let relay = World::run_config(with_day(&world, 1000)?).await?;
+    world.adopt_relay(relay);
+    world
+        .until("EXISTS (SELECT 1 FROM hubspot.reconciliation_runs WHERE kind = 'backfill' AND claimed_by IS NOT NULL)")
+        .await?;
+    for edit in 0..5 {
+        let name = format!("Acme {edit}");
+        world.update(&key, &format!("company_name = '{name}'")).await?;
+        world.until_hubspot(&id, "name", Some(&name)).await?;
+        world.settle().await?;
+    }
+    assert_eq!(
+        world
+            .count("FROM hubspot.reconciliation_runs WHERE kind = 'backfill' AND finished_at IS NOT NULL")
+            .await?,
+        0,
+        "the backfill went on"
+    );
+    let made = world.text(BACKFILLED).await?.context("calls")?.parse()?;
+    Ok((world, made))
+}
+
+/// A first load may use its share of the day and no more; live changes go on beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_beyond_its_share_of_the_day_waits_and_live_changes_do_not() -> Result<()> {
+    let (world, made) = backfill_beside_live("quota_share", "('backfill', 499)").await?;
+    assert!(
+        (499..=500).contains(&made),
+        "half of the day is 500 calls, {made} were made"
+    );
+    drop(world);
+    Ok(())
+}
+
+/// What is left at the end of the day is kept for live changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_days_reserve_is_left_to_live_changes() -> Result<()> {
+    let (world, made) = backfill_beside_live("quota_reserve", "('live', 920)").await?;
+    assert_eq!(made, 0, "a tenth of the day is for live changes alone");
+    let left: i64 = world
+        .sql
+        .query_one("SELECT calls_left::bigint FROM hubspot.quota", &[])
+        .await?
+        .get(0);
+    assert!((1..100).contains(&left), "{left} calls are left");
+    Ok(())
+}
+
 /// A relay that stops gives back what it holds, so that the next one need not wait for a lease to end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_relay_gives_its_slots_back() -> Result<()> {

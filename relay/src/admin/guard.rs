@@ -10,7 +10,6 @@ use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -115,7 +114,7 @@ pub async fn login(State(app): State<App>, headers: HeaderMap, body: Bytes) -> R
             "Give your name, of at most 64 characters: it stands beside what you decide.",
         );
     }
-    if !same(fields.get("token"), app.token.expose_secret()) {
+    if !app.token.is(fields.get("token")) {
         app.sessions.failed(now);
         tracing::warn!(
             event = event::PAGE_LOGIN_REFUSED,
@@ -174,7 +173,7 @@ fn same_site(headers: &HeaderMap) -> bool {
 }
 
 /// Constant-time, whatever the lengths.
-fn same(given: &str, expected: &str) -> bool {
+pub(super) fn same(given: &str, expected: &str) -> bool {
     let (given, expected) = (Sha256::digest(given.as_bytes()), Sha256::digest(expected.as_bytes()));
     bool::from(given.ct_eq(&expected))
 }

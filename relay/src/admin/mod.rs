@@ -22,14 +22,14 @@ mod runs;
 mod session;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Config;
 use crate::db::pool::Db;
@@ -44,15 +44,41 @@ const JS: &str = include_str!("assets/admin.js");
 pub(crate) struct App {
     db: Db,
     sessions: Sessions,
-    token: Arc<SecretString>,
+    token: Token,
+}
+
+/// What people log in with; another one after a rotation.
+#[derive(Clone)]
+pub(crate) struct Token(Arc<RwLock<SecretString>>);
+
+impl Token {
+    /// As the settings have it; none where there is no page.
+    pub(crate) fn new(config: &Config) -> Option<Self> {
+        let token = config.admin.token.clone()?;
+        Some(Self(Arc::new(RwLock::new(token))))
+    }
+
+    /// Takes a rotated token; says whether it is another one. Who is logged in stays so until the session ends.
+    pub(crate) fn replace(&self, token: SecretString) -> bool {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = !crate::secrets::same(&known, &token);
+        *known = token;
+        changed
+    }
+
+    /// Whether this is the token.
+    fn is(&self, given: &str) -> bool {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        guard::same(given, known.expose_secret())
+    }
 }
 
 /// The page's routes; none when no token is configured.
 ///
 /// # Errors
 /// When the settings make no pool.
-pub(crate) fn router(config: &Config) -> Result<Router, RelayError> {
-    let Some(token) = &config.admin.token else {
+pub(crate) fn router(config: &Config, token: Option<&Token>) -> Result<Router, RelayError> {
+    let Some(token) = token else {
         tracing::info!(
             event = crate::telemetry::event::PAGE_OFF,
             "no admin page: neither admin.token nor admin.token_file is set; / answers 404"
@@ -69,7 +95,7 @@ pub(crate) fn router(config: &Config) -> Result<Router, RelayError> {
     let app = App {
         db: Db::for_pages(&config.database)?,
         sessions: Sessions::default(),
-        token: Arc::new(token.clone()),
+        token: token.clone(),
     };
     let screens = Router::new()
         .route("/", get(overview::show))

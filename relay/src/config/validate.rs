@@ -9,7 +9,7 @@ use super::{Config, ConfigError, PollMode, SignatureForm};
 use crate::hubspot::paths::ApiVersion;
 
 /// Shorter ones can be guessed.
-const SHORTEST_ADMIN_TOKEN: usize = 16;
+pub(crate) const SHORTEST_ADMIN_TOKEN: usize = 16;
 /// A claim lasts this long, so a request must be answered well within it.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(25);
 

@@ -75,6 +75,37 @@ async fn a_window_with_many_changes_is_gone_through_by_id() -> Result<()> {
     Ok(())
 }
 
+/// More changed records in one window than a search ever shows: they are gone through by id, so the last one is found.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_changes_than_a_search_shows_are_all_looked_at() -> Result<()> {
+    const BEYOND: usize = 10_050;
+    let world = World::without_relay("search_cap", |_| ()).await?;
+    world.sim.set_rate_limit(0);
+    world.sim.set_search_limit(0);
+    // Nobody's records, with smaller ids than the one that counts.
+    for n in 0..BEYOND {
+        world.person_creates(&[("name", &format!("Other {n}"))])?;
+    }
+    let relay = world.run_relay("").await?;
+    let (key, id) = world.linked("BAN-1", "Acme").await?;
+    relay.stop().await;
+    world.person_sets(&id, "name", "Renamed there")?;
+    world.sim.clear_log();
+    let settings = "[hubspot]\nsearch_per_second = 1000\n";
+    let text = world.config_toml(&world.url, POLLING).replace("[hubspot]\n", settings);
+    let relay = World::run_config(hubspot_relay::Config::from_toml(&text)?).await?;
+    let found = format!("(SELECT company_name = 'Renamed there' FROM customers WHERE id = {key})");
+    let begun = std::time::Instant::now();
+    // Fifty-one searches: on a busy machine longer than a wait lasts.
+    while let Err(error) = world.until(&found).await {
+        anyhow::ensure!(begun.elapsed().as_secs() < 150, "{error:#}");
+    }
+    let pages = world.sim.count(Op::Search);
+    assert!(pages > BEYOND / 200, "{pages} pages cannot have shown {BEYOND} records");
+    relay.stop().await;
+    Ok(())
+}
+
 /// The incremental run finds what the triggers and the webhooks did not tell of, since the last one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_incremental_run_finds_what_was_not_told() -> Result<()> {

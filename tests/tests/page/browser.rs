@@ -34,27 +34,17 @@ impl Drop for Browser {
 impl Browser {
     /// Starts driver and browser.
     pub async fn start() -> Result<Self> {
-        use std::os::unix::process::CommandExt as _;
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .context("chromedriver: run make setup")?;
-        let out = driver.stdout.take().context("chromedriver's output")?;
-        let port = tokio::task::spawn_blocking(move || {
-            let mut lines = BufReader::new(out).lines();
-            let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
-                let port = line.split_once("started successfully on port ")?.1;
-                port.trim_end_matches('.').parse::<u16>().ok()
-            });
-            // What it says later is read, so that it never waits for a reader.
-            std::thread::spawn(move || lines.for_each(drop));
-            port
-        })
-        .await?
-        .context("chromedriver did not say on which port it listens")?;
+        // Of several drivers that start at once, one may find the port taken that it chose, and ends: it is started again.
+        let mut tries = 0;
+        let (driver, port) = loop {
+            let (mut driver, port) = tokio::task::spawn_blocking(Self::driver).await??;
+            tries += 1;
+            match port {
+                Some(port) => break (driver, port),
+                None if tries < 5 => drop(driver.kill().and_then(|()| driver.wait())),
+                None => bail!("chromedriver did not say on which port it listens"),
+            }
+        };
         let options = json!({"goog:chromeOptions": {"args": [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
             "--no-first-run", "--disable-background-networking", "--force-color-profile=srgb", "--lang=en",
@@ -71,6 +61,26 @@ impl Browser {
         let browser = Self { page, driver };
         browser.screen(1280, 900, false).await?;
         Ok(browser)
+    }
+
+    /// A driver and its port; none when it ended before it had one.
+    fn driver() -> Result<(Child, Option<u16>)> {
+        use std::os::unix::process::CommandExt as _;
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("chromedriver: run make setup")?;
+        let mut lines = BufReader::new(driver.stdout.take().context("chromedriver's output")?).lines();
+        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            let port = line.split_once("started successfully on port ")?.1;
+            port.trim_end_matches('.').parse::<u16>().ok()
+        });
+        // What it says later is read, so that it never waits for a reader.
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok((driver, port))
     }
 
     /// The first element that fits, once there is one.

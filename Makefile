@@ -82,6 +82,7 @@ test: ## Set up, lint, build the extension and run every test suite
 	@$(MAKE) --no-print-directory test-e2e
 	@if [ "$$(id -u)" -eq 0 ] && unshare --mount --pid --fork true 2>/dev/null; then $(MAKE) --no-print-directory test-packages; \
 	  else echo "suite packages NOT RUN: it takes root and the right to mount. Run make test-packages where they are" | tee -a $(SUITES) >&2; fi
+	@$(MAKE) --no-print-directory fuzz-short
 	@echo "== summary"
 	@cat $(SUITES)
 
@@ -152,6 +153,28 @@ test-packages-download: deb ## The same with the release build, in a root folder
 .PHONY: test-docs
 test-docs: ## Every SQL block and command of the documentation (after make ext)
 	@$(SUITE) docs $(CARGO) test --locked -p hubspot_sync_tests --test documentation
+
+# cargo-fuzz wants a nightly toolchain. What it finds lands in target/fuzz/artifacts, and belongs into tests/fuzz/seeds then.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= path mapping value webhook response
+FUZZ_CORPUS ?= $(TARGET)/fuzz/corpus
+FUZZ_LIMIT ?= -max_total_time=$(FUZZ_SECONDS)
+FUZZ := $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz --target-dir $(TARGET)/fuzz
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZ_SECONDS (600); needs nightly Rust and cargo-fuzz
+	@for target in $(FUZZ_TARGETS); do echo "== fuzz $$target"; mkdir -p $(FUZZ_CORPUS)/$$target $(TARGET)/fuzz/artifacts; \
+	  features=; case $$target in webhook|response) features='--features relay';; esac; \
+	  $(FUZZ) $$features $$target $(FUZZ_CORPUS)/$$target tests/fuzz/seeds/$$target -- $(FUZZ_LIMIT) -max_len=8192 -timeout=10 \
+	    -print_final_stats=1 -verbosity=0 -artifact_prefix=$(TARGET)/fuzz/artifacts/$$target-; done
+
+# The relay's targets take minutes to build: here only the core's, which take seconds. Always the same inputs, so that the
+# tests fail for what was changed and not by chance.
+.PHONY: fuzz-short
+fuzz-short: ## A hundred thousand inputs for each of the core's targets; says so where nightly Rust or cargo-fuzz is missing
+	@if $(CARGO) +nightly fuzz --version >/dev/null 2>&1; then \
+	  rm -rf $(TARGET)/fuzz/short; \
+	  $(MAKE) --no-print-directory fuzz FUZZ_TARGETS='path mapping value' FUZZ_LIMIT='-runs=100000 -seed=1' FUZZ_CORPUS=$(TARGET)/fuzz/short; \
+	else echo "NOT FUZZED: nightly Rust or cargo-fuzz is missing (the seeds are replayed by the tests all the same)"; fi
 
 .PHONY: model
 model: ## Search the field machine's larger worlds exhaustively (minutes; the small ones are in make test)

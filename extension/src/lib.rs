@@ -12,10 +12,11 @@
 //! | `conflict` | what people decide |
 //! | `privacy` | forgetting records |
 //! | `convert` | values between the two sides' forms |
-//! | `spi`, `error` | the door to SQL, and errors |
+//! | `spi`, `error`, `allocator` | the door to SQL, errors, and want of memory |
 //!
 //! SQL objects stand in `sql/schema/`, in the order of their numbers.
 
+mod allocator;
 mod book;
 pub mod capture;
 mod catalog;

@@ -103,7 +103,7 @@ DECLARE
   kind text;
   told bigint;
   given bigint;
-  answer jsonb := '[]';
+  answer jsonb := '[]'::jsonb;
   reset boolean;
   total bigint;
   others bigint;

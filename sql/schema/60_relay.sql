@@ -55,8 +55,8 @@ $$;
 CREATE FUNCTION hubspot.relay_maintain() RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  log_keep CONSTANT interval := '30 days';
-  event_keep CONSTANT interval := '7 days';
+  log_keep CONSTANT interval := interval '30 days';
+  event_keep CONSTANT interval := interval '7 days';
   rescued bigint;
   purged bigint := 0;
   n bigint;

@@ -32,7 +32,7 @@ DECLARE
   name text;
   ids text[];
   n bigint;
-  counts jsonb := '{}';
+  counts jsonb := '{}'::jsonb;
 BEGIN
   SELECT k.id, k.mapping_id, k.entity_key, k.hubspot_id, k.gone_id, m.entity_type, m.hubspot_object INTO l
   FROM hubspot.link k JOIN hubspot.object_mapping m ON m.id = k.mapping_id WHERE k.id = scrub.link_id;

@@ -41,8 +41,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   one text;
   cid bigint;
-  done bigint[] := '{}';
-  refused jsonb := '[]';
+  done bigint[] := '{}'::bigint[];
+  refused jsonb := '[]'::jsonb;
   said text;
   hint text;
 BEGIN
@@ -73,8 +73,8 @@ CREATE FUNCTION hubspot.page_undo(actor text, conflict_ids bigint[], log_id bigi
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   cid bigint;
-  done bigint[] := '{}';
-  refused jsonb := '[]';
+  done bigint[] := '{}'::bigint[];
+  refused jsonb := '[]'::jsonb;
   said text;
   hint text;
 BEGIN
@@ -98,8 +98,8 @@ CREATE FUNCTION hubspot.page_retry(actor text, failure_ids bigint[], log_id bigi
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   fid bigint;
-  done bigint[] := '{}';
-  refused jsonb := '[]';
+  done bigint[] := '{}'::bigint[];
+  refused jsonb := '[]'::jsonb;
   said text;
   hint text;
 BEGIN

@@ -47,32 +47,33 @@ install_postgresql() {
   trap - EXIT
 }
 
-# Prometheus' package enables and starts its service, and only promtool and the program are wanted: the tests start their own.
-install_prometheus() {
+# Some packages enable and start a service, and only their programs are wanted: the tests start their own.
+install_without_service() {
   local policy=/usr/sbin/policy-rc.d
   if [ -e "$policy" ]; then
-    apt_install prometheus
+    apt_install "$1"
   else
     # shellcheck disable=SC2064  # the path is meant to be expanded now
     trap "as_root rm -f '$policy'" EXIT
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     as_root chmod 755 "$policy"
-    apt_install prometheus
+    apt_install "$1"
     as_root rm -f "$policy"
     trap - EXIT
   fi
   if [ -d /run/systemd/system ]; then
-    as_root systemctl disable --quiet prometheus
+    as_root systemctl disable --quiet "$1"
   fi
 }
 
 install_packages() {
   # libclang and the server's headers: pgrx generates its bindings from them. libssl and pkg-config: cargo-pgrx.
   # debootstrap, binutils: the Debian packages and the clean root they are tested in. python3-venv: the test with HubSpot's own client library. prometheus: alert rules and dashboard are tested with it.
+  # pgbouncer, plpgsql-check: the tests' pooler, and what checks PL/pgSQL functions.
   local wanted=(
     ca-certificates gcc libc6-dev make pkg-config libssl-dev libclang-dev python3-venv prometheus debootstrap binutils
     chromium chromium-driver
-    "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR"
+    "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" "postgresql-$PG_MAJOR-plpgsql-check" pgbouncer
   )
   local missing=() package
   for package in "${wanted[@]}"; do
@@ -84,7 +85,9 @@ install_packages() {
   if ! installed "postgresql-$PG_MAJOR"; then
     install_postgresql
   fi
-  installed prometheus || install_prometheus
+  for package in prometheus pgbouncer; do
+    installed "$package" || install_without_service "$package"
+  done
   apt_install "${missing[@]}"
 }
 

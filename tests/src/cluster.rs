@@ -41,6 +41,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 mod copy;
+mod disk;
 
 /// Debian's PostgreSQL 15.
 const DEFAULT_PG_CONFIG: &str = "/usr/lib/postgresql/15/bin/pg_config";
@@ -127,6 +128,8 @@ pub struct Options {
     pub settings: String,
     /// A folder to make the data folder in, a RAM disk for instance.
     pub data_in: Option<PathBuf>,
+    /// Bytes of a disk of the server's own; set by [`Cluster::start_on_small_disk`].
+    pub small_disk: Option<u64>,
 }
 
 /// A running PostgreSQL cluster of our own. Dropping it stops the server and removes its folder.
@@ -138,6 +141,7 @@ pub struct Cluster {
     bin_dir: PathBuf,
     port: u16,
     user: Option<User>,
+    small_disk: Option<u64>,
     /// `None` after [`Cluster::stop`]. Also the lock that keeps stops and starts apart.
     watchdog: Mutex<Option<Child>>,
     template: tokio::sync::OnceCell<()>,
@@ -221,6 +225,7 @@ impl Cluster {
             bin_dir: PathBuf::new(),
             port: 0,
             user: None,
+            small_disk: options.small_disk,
             watchdog: Mutex::new(Some(watchdog)),
             template: tokio::sync::OnceCell::new(),
             dir: root,
@@ -410,6 +415,9 @@ impl Cluster {
             .arg(self.log_path())
             .arg("--options")
             .arg(format!("-p {}", self.port));
+        if let Some(bytes) = self.small_disk {
+            start = self.with_small_disk(start, bytes)?;
+        }
         // Not `run`: the server inherits its output, and reading that would wait for the server's end.
         let status = start
             .stdin(Stdio::null())
@@ -421,7 +429,7 @@ impl Cluster {
             "PostgreSQL does not start; the end of its log:\n{}",
             self.log_tail()
         );
-        Ok(())
+        self.make_space()
     }
 
     /// The last lines of the server's log.

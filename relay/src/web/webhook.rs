@@ -183,7 +183,8 @@ impl Intake {
             };
             Answer::refuse(result, StatusCode::UNAUTHORIZED)
         })?;
-        let (events, count) = parse(&body).ok_or_else(|| Answer::refuse("malformed", StatusCode::BAD_REQUEST))?;
+        let (events, count) =
+            parse_events(&body).ok_or_else(|| Answer::refuse("malformed", StatusCode::BAD_REQUEST))?;
         self.store(&events, count).await
     }
 
@@ -240,7 +241,7 @@ async fn read_body(body: Body) -> Result<Bytes, Answer> {
 }
 
 /// The events and their number; none when the body is not an array of objects or one object.
-fn parse(body: &[u8]) -> Option<(Value, usize)> {
+pub fn parse_events(body: &[u8]) -> Option<(Value, usize)> {
     let events: Value = serde_json::from_slice(body).ok()?;
     match &events {
         Value::Object(_) => Some((Value::Array(vec![events]), 1)),
@@ -258,11 +259,14 @@ mod tests {
 
     #[test]
     fn bodies() {
-        assert_eq!(parse(b"[{\"eventId\":1},{\"eventId\":2}]").unwrap().1, 2);
-        assert_eq!(parse(b"{\"eventId\":1}").unwrap().0, serde_json::json!([{"eventId":1}]));
-        assert_eq!(parse(b"[]").unwrap().1, 0);
+        assert_eq!(parse_events(b"[{\"eventId\":1},{\"eventId\":2}]").unwrap().1, 2);
+        assert_eq!(
+            parse_events(b"{\"eventId\":1}").unwrap().0,
+            serde_json::json!([{"eventId":1}])
+        );
+        assert_eq!(parse_events(b"[]").unwrap().1, 0);
         for bad in [&b""[..], b"[1]", b"\"x\"", b"[{", b"null"] {
-            assert!(parse(bad).is_none());
+            assert!(parse_events(bad).is_none());
         }
     }
 }

@@ -68,6 +68,7 @@ impl Server {
                 if choice.full_page_writes { "on" } else { "off" }
             ),
             data_in: on_ram.then(|| ram.to_owned()),
+            ..Options::default()
         })?;
         Ok(Self {
             cluster,

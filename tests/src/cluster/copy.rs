@@ -24,6 +24,7 @@ impl Cluster {
             bin_dir: self.bin_dir.clone(),
             port: free_port()?,
             user: self.user,
+            small_disk: None,
             watchdog: Mutex::new(Some(watchdog)),
             template: tokio::sync::OnceCell::new(),
             dir: root,

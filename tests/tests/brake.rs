@@ -95,10 +95,10 @@ async fn a_mass_change_stops_its_mapping_alone_and_waits_for_release() -> Result
     // The other mapping goes on, what comes from HubSpot as well, and further changes are held.
     world
         .sql
-        .batch_execute("INSERT INTO shops VALUES (1, 'SHOP-1', 'Corner shop')")
+        .batch_execute("INSERT INTO shops VALUES (1001, 'SHOP-1', 'Corner shop')")
         .await?;
     world
-        .until("EXISTS (SELECT 1 FROM hubspot.link WHERE entity_key = '1' AND hubspot_id IS NOT NULL AND mapping_id = (SELECT id FROM hubspot.object_mapping WHERE entity_type = 'shop'))")
+        .until("EXISTS (SELECT 1 FROM hubspot.link WHERE entity_key = '1001' AND hubspot_id IS NOT NULL AND mapping_id = (SELECT id FROM hubspot.object_mapping WHERE entity_type = 'shop'))")
         .await?;
     assert_eq!(world.sim.find("companies", "warp_ban", "SHOP-1").len(), 1);
     let id = world.hubspot_id("2").await?.context("linked")?;

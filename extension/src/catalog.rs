@@ -38,6 +38,8 @@ pub struct Field {
     pub transform: Option<String>,
     /// How values compare.
     pub kind: ValueKind,
+    /// Hashes stand for its values.
+    pub sensitive: bool,
     /// Quoted name and owner of the function that decides conflicts.
     pub policy_call: Option<String>,
     /// Its owner's oid.
@@ -101,8 +103,29 @@ pub struct Mapping {
     pub updated_at_column: Option<String>,
     /// Capture and delivery are on.
     pub enabled: bool,
+    /// When too much changes at once.
+    pub brake: Option<Brake>,
+    /// The brake has stopped what goes to HubSpot.
+    pub braked: bool,
     /// The active fields.
     pub fields: Vec<Rc<Field>>,
+}
+
+/// The option `brake`.
+#[derive(Debug, Deserialize)]
+pub struct Brake {
+    /// Most records of a window.
+    pub records: Option<i64>,
+    /// The same as a share of the linked records, in per cent.
+    pub percent: Option<f64>,
+    window_seconds: Option<i64>,
+}
+
+impl Brake {
+    /// How long a window is. Unit: seconds.
+    pub fn window(&self) -> i64 {
+        self.window_seconds.unwrap_or(600)
+    }
 }
 
 /// A key column.
@@ -123,6 +146,11 @@ impl Mapping {
     /// The field of that name.
     pub fn field(&self, name: &str) -> Option<&Rc<Field>> {
         self.fields.iter().find(|f| f.field == name)
+    }
+
+    /// Whether one of its fields is sensitive.
+    pub fn is_sensitive(&self) -> bool {
+        self.fields.iter().any(|f| f.sensitive)
     }
 
     /// The field that gives a property its value.
@@ -167,6 +195,7 @@ SELECT json_build_object(
     'source_name', pg_catalog.format('%I.%I', n.nspname, c.relname),
     'hubspot_object', m.hubspot_object, 'match_field', m.match_field, 'match_property', m.match_property,
     'on_create', m.on_create, 'on_local_delete', m.on_local_delete, 'on_hubspot_delete', m.on_hubspot_delete, 'enabled', m.enabled, 'updated_at_column', m.updated_at_column,
+    'brake', m.options->'brake', 'braked', m.braked_at IS NOT NULL,
     'keys', (SELECT json_agg(json_build_object('name', k.name, 'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod)) ORDER BY k.ord)
              FROM unnest(m.key_columns) WITH ORDINALITY AS k (name, ord)
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name::name AND NOT a.attisdropped),
@@ -195,6 +224,7 @@ impl Catalog {
             clock: (i64, i64),
             mappings: Vec<Mapping>,
         }
+        crate::sensitive::begin();
         let loaded = spi::call(LOAD, &json!({}));
         let loaded: Loaded = match serde_json::from_value(loaded) {
             Ok(loaded) => loaded,

@@ -4,7 +4,7 @@ use crate::book::{Book, Lifecycle, Queue};
 use crate::catalog::Catalog;
 use crate::error::{invalid, raise, unknown};
 use crate::relay::{absorb_all, now_us};
-use crate::{convert, spi};
+use crate::{convert, sensitive, spi};
 use hubspot_sync_core::field::Winner;
 use hubspot_sync_core::value;
 use pgrx::prelude::*;
@@ -73,8 +73,9 @@ fn resolve_conflict(conflict_id: Option<i64>, winner: Option<&str>, value: Optio
             "nothing is left to decide",
         );
     };
+    sensitive::recall(link, &field);
     let chosen = match value::from_warp(field.kind, value) {
-        Ok(chosen) => chosen,
+        Ok(chosen) => sensitive::hide(&field, chosen),
         Err(e) => invalid(
             format!("value is not valid for field {}: {e}", field.field),
             "give it as PostgreSQL prints it",
@@ -162,6 +163,16 @@ fn undo_resolution(conflict_id: i64) -> String {
     let Some(field) = record.fields.get(&(field_id as i32)).map(|e| e.field.clone()) else {
         moved_on()
     };
+    if field.sensitive {
+        raise(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!(
+                "the resolution cannot be undone: field {} is sensitive, and the values were not kept",
+                field.field
+            ),
+            "edit the row, or HubSpot, to the value that is wanted",
+        );
+    }
     if record.entry(&field).state.generation != generation {
         moved_on();
     }

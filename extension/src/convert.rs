@@ -1,7 +1,7 @@
 //! Values on their way between HubSpot's form and the row's: canonical form, transform, allowed values.
 
 use crate::catalog::Field;
-use crate::spi;
+use crate::{sensitive, spi};
 use hubspot_sync_core::transform::Transform;
 use hubspot_sync_core::value::{self, Value};
 use serde_json::json;
@@ -18,17 +18,21 @@ pub fn from_hubspot(field: &Field, text: Option<&str>) -> Result<Value, Refused>
         _ => canonical,
     };
     allowed(field, &value)?;
-    Ok(value)
+    Ok(sensitive::hide(field, value))
 }
 
 /// The row's text (as capture or a read of the row gives it) as canonical value. Text that has no canonical form is kept
 /// as it is, so that the edit is on record; [`to_hubspot`] refuses it.
 pub fn from_warp(field: &Field, text: Option<&str>) -> Value {
+    if let (true, Some(text)) = (field.sensitive, text) {
+        return sensitive::captured(field, text);
+    }
     value::from_warp(field.kind, text).unwrap_or_else(|_| text.map_or(Value::NULL, Value::text))
 }
 
 /// The row's canonical value as HubSpot's text.
 pub fn to_hubspot(field: &Field, value: &Value) -> Result<String, Refused> {
+    let value = &known(field, value)?;
     allowed(field, value)?;
     let sent = match field.transform.as_deref() {
         Some(name) if !value.is_null() => transform(name, value, false)?,
@@ -38,8 +42,12 @@ pub fn to_hubspot(field: &Field, value: &Value) -> Result<String, Refused> {
 }
 
 /// Text for the row's column.
-pub fn to_warp(field: &Field, value: &Value) -> Option<String> {
-    value::to_warp(field.kind, value)
+pub fn to_warp(field: &Field, value: &Value) -> Result<Option<String>, Refused> {
+    Ok(value::to_warp(field.kind, &known(field, value)?))
+}
+
+fn known(field: &Field, value: &Value) -> Result<Value, Refused> {
+    sensitive::clear(field, value).ok_or_else(|| Refused("the value of the sensitive field is not known here".into()))
 }
 
 fn allowed(field: &Field, value: &Value) -> Result<(), Refused> {

@@ -11,6 +11,7 @@
 //! | `relay` | the relay's functions |
 //! | `conflict` | what people decide |
 //! | `privacy` | forgetting records |
+//! | `sensitive` | hashes in the place of sensitive values |
 //! | `convert` | values between the two sides' forms |
 //! | `spi`, `error`, `allocator` | the door to SQL, errors, and want of memory |
 //!
@@ -27,6 +28,7 @@ mod error;
 mod mapping;
 mod privacy;
 mod relay;
+mod sensitive;
 mod spi;
 
 pgrx::pg_module_magic!();
@@ -54,7 +56,17 @@ pgrx::extension_sql_file!(
     requires = ["records"]
 );
 pgrx::extension_sql_file!("../../sql/schema/33_shed.sql", name = "shed", requires = ["claims"]);
-pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["shed"]);
+pgrx::extension_sql_file!(
+    "../../sql/schema/35_sensitive.sql",
+    name = "sensitive",
+    requires = ["shed"]
+);
+pgrx::extension_sql_file!(
+    "../../sql/schema/36_brake.sql",
+    name = "brake",
+    requires = ["sensitive"]
+);
+pgrx::extension_sql_file!("../../sql/schema/40_log.sql", name = "log", requires = ["brake"]);
 pgrx::extension_sql_file!("../../sql/schema/46_quota.sql", name = "quota", requires = ["log"]);
 pgrx::extension_sql_file!(
     "../../sql/schema/50_binding.sql",
@@ -89,9 +101,14 @@ pgrx::extension_sql_file!(
     requires = ["views"]
 );
 pgrx::extension_sql_file!(
+    "../../sql/schema/73_brake.sql",
+    name = "release",
+    requires = ["problems"]
+);
+pgrx::extension_sql_file!(
     "../../sql/schema/76_privacy.sql",
     name = "privacy",
-    requires = ["problems"]
+    requires = ["release"]
 );
 pgrx::extension_sql_file!(
     "../../sql/schema/80_answers.sql",

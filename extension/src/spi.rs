@@ -156,9 +156,35 @@ pub fn may_act_as(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     unsafe { pg_sys::is_member_of_role(member, role) }
 }
 
+/// An error that was caught.
+#[derive(Debug)]
+pub struct Raised {
+    /// Its message. It may quote values.
+    pub message: String,
+    /// Its SQLSTATE.
+    pub state: String,
+}
+
+impl Raised {
+    fn by(caught: &pg_sys::panic::CaughtError) -> Raised {
+        use pg_sys::panic::CaughtError;
+        let report = match caught {
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
+            CaughtError::RustPanic { ereport, .. } => ereport,
+        };
+        // PostgreSQL packs five characters of six bits each.
+        let code = report.sql_error_code() as i32;
+        let state = (0..5).map(|at| char::from((code >> (6 * at) & 0x3F) as u8 + b'0'));
+        Raised {
+            message: report.message().to_owned(),
+            state: state.collect(),
+        }
+    }
+}
+
 /// Runs `body` in a subtransaction: when PostgreSQL raises an error in it, its effects are undone and the error's
-/// message comes back. The message may quote values: it goes into `failed_syncs`, never into a log line.
-pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, String> {
+/// message and SQLSTATE come back. The message may quote values: it goes into `failed_syncs`, never into a log line.
+pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, Raised> {
     // SAFETY: the pattern of PL/pgSQL's exception blocks: memory context and resource owner are put back on both ways
     // out, and the subtransaction is released or rolled back exactly once.
     unsafe {
@@ -167,8 +193,8 @@ pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, Str
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(memory);
         let outcome = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
-            .catch_others(|caught| Err(message_of(&caught)))
-            .catch_rust_panic(|caught| Err(message_of(&caught)))
+            .catch_others(|caught| Err(Raised::by(&caught)))
+            .catch_rust_panic(|caught| Err(Raised::by(&caught)))
             .execute();
         match outcome {
             Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
@@ -177,13 +203,5 @@ pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, Str
         pg_sys::MemoryContextSwitchTo(memory);
         pg_sys::CurrentResourceOwner = owner;
         outcome
-    }
-}
-
-fn message_of(caught: &pg_sys::panic::CaughtError) -> String {
-    use pg_sys::panic::CaughtError;
-    match caught {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report.message().to_owned(),
-        CaughtError::RustPanic { ereport, .. } => ereport.message().to_owned(),
     }
 }

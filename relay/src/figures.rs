@@ -209,6 +209,11 @@ fn exposition(figures: &Figures) -> String {
         figures.clock_uncertainty_seconds,
     );
     gauge(
+        "brakes_on",
+        "Mappings whose brake has stopped what goes to HubSpot: hubspot.release lets them go on",
+        whole(Some(figures.brakes_on)),
+    );
+    gauge(
         "mapping_problems",
         "Rows of hubspot.mapping_problems: things that keep changes from being captured",
         whole(Some(figures.mapping_problems)),

@@ -78,6 +78,8 @@ BEGIN
       ELSE interval '1 day' END
     AND EXISTS (SELECT 1 FROM hubspot.reconciliation_runs n WHERE n.entity_type = r.entity_type AND n.kind = r.kind AND n.id > r.id
                 AND n.status = 'finished' AND (r.dry_run OR NOT n.dry_run));
+  DELETE FROM hubspot.brake_recent b USING hubspot.object_mapping m
+  WHERE m.id = b.mapping_id AND b.at < clock_timestamp() - coalesce((m.options #>> '{brake,window_seconds}')::int, 600) * interval '1 second';
   DELETE FROM hubspot.quota_usage WHERE day < now()::date - 90;
   DELETE FROM hubspot.relay_status WHERE last_seen_at < now() - interval '1 day';
   PERFORM hubspot.sample_figures();

@@ -17,7 +17,8 @@ SELECT m.entity_type, l.entity_key, f.field,
     WHEN NOT s.agreed AND f.sync_direction <> 'HUBSPOT_TO_WARP' THEN 'new'
     ELSE 'in_sync'
   END AS status,
-  s.row_value AS warp_value, s.hubspot_value, s.base_value,
+  CASE WHEN f.sensitive AND s.row_value IS NOT NULL THEN 'hidden' ELSE s.row_value END AS warp_value, s.hubspot_value,
+  CASE WHEN f.sensitive AND s.base_value IS NOT NULL THEN 'hidden' ELSE s.base_value END AS base_value,
   CASE s.origin WHEN 'w' THEN hubspot.instant(s.edited_at) ELSE hubspot.instant(s.edited_at) END AS warp_changed_at,
   hubspot.instant(s.hubspot_changed_at) AS hubspot_changed_at, hubspot.instant(s.synced_at) AS synced_at, s.winner,
   CASE s.origin WHEN 'w' THEN 'WARP' ELSE 'HUBSPOT' END AS last_edited_in,
@@ -28,7 +29,7 @@ JOIN hubspot.field_mapping f ON f.id = s.field_id
 JOIN hubspot.object_mapping m ON m.id = l.mapping_id;
 COMMENT ON VIEW hubspot.field_state IS 'One row per field of each known record: what each side holds, what both last agreed on, and what is going on.';
 COMMENT ON COLUMN hubspot.field_state.status IS 'in_sync; new: never agreed; pending: waits to be sent; in_flight: sent, outcome not known; conflict: held for a person; failed: parked, see failed_syncs; unlinked; missing, deleted_here, deleted_there: the record''s.';
-COMMENT ON COLUMN hubspot.field_state.warp_value IS 'The row''s value in canonical form. Null: empty.';
+COMMENT ON COLUMN hubspot.field_state.warp_value IS 'The row''s value in canonical form; hidden: of a sensitive field. Null: empty.';
 COMMENT ON COLUMN hubspot.field_state.hubspot_value IS 'What HubSpot was last known to hold, in HubSpot''s own form. Null: empty or never learnt.';
 COMMENT ON COLUMN hubspot.field_state.base_value IS 'What both sides last agreed on, in the row''s form.';
 COMMENT ON COLUMN hubspot.field_state.warp_changed_at IS 'When the row''s value was last edited; for a value that came from HubSpot, when it was edited there. Null: before the mapping.';
@@ -48,9 +49,15 @@ SELECT NULL, m.entity_type, l.entity_key,
   q.waiting_since, q.due_at, q.attempts, q.claimed_by, q.lease_expires_at, NULL
 FROM hubspot.queue q JOIN hubspot.link l ON l.id = q.link_id JOIN hubspot.object_mapping m ON m.id = l.mapping_id
 UNION ALL
+SELECT NULL, m.entity_type, l.entity_key, 'held', NULL,
+  ARRAY(SELECT f.field FROM hubspot.sync_state s JOIN hubspot.field_mapping f ON f.id = s.field_id
+        WHERE s.link_id = l.id AND (s.flying OR (s.dirty AND NOT s.held AND NOT s.parked)) ORDER BY f.id),
+  h.waiting_since, NULL, 0, NULL, NULL, NULL
+FROM hubspot.brake_held h JOIN hubspot.link l ON l.id = h.link_id JOIN hubspot.object_mapping m ON m.id = l.mapping_id
+UNION ALL
 SELECT NULL, m.entity_type, s.entity_key, 'shed', NULL, NULL, s.since, NULL, 0, NULL, NULL, NULL
 FROM hubspot.capture_shed s JOIN hubspot.object_mapping m ON m.id = s.mapping_id;
-COMMENT ON VIEW hubspot.outbox IS 'Everything that committed and is not delivered yet: captured row changes that no relay took over, then records that wait, are claimed or are being retried, then (state shed) records whose changes were past hubspot.set_capture_limit.';
+COMMENT ON VIEW hubspot.outbox IS 'Everything that committed and is not delivered yet: captured row changes that no relay took over, then records that wait, are claimed or are being retried, then (state held) those of mappings whose brake is on, then (state shed) records whose changes were past hubspot.set_capture_limit.';
 COMMENT ON COLUMN hubspot.outbox.id IS 'Position among the captured changes: rises with the changes of one row, is unique only in practice, and 0 after a restore. Null: a record in the queue.';
 COMMENT ON COLUMN hubspot.outbox.op IS 'I insert, U update, D delete, K key change, T truncate, F first sync. Null: a record in the queue.';
 
@@ -65,6 +72,8 @@ COMMENT ON VIEW hubspot.ledger IS 'Every captured edit of a row with its end: de
 
 CREATE VIEW hubspot.metrics AS
 SELECT 'queue_depth' AS name, (SELECT count(*) FROM hubspot.capture) + (SELECT count(*) FROM hubspot.queue) AS value
+UNION ALL SELECT 'brakes_on', count(*) FROM hubspot.object_mapping WHERE braked_at IS NOT NULL
+UNION ALL SELECT 'brake_held', count(*) FROM hubspot.brake_held
 UNION ALL SELECT 'conflicts_open', count(*) FROM hubspot.conflicts WHERE status = 'open'
 UNION ALL SELECT 'failed_open', count(*) FROM hubspot.failed_syncs WHERE status = 'open'
 UNION ALL SELECT 'webhook_events_pending', count(*) FROM hubspot.webhook_events WHERE status = 'pending'

@@ -68,7 +68,7 @@ BEGIN
   WHERE t.entity_type = l.entity_type AND (t.entity_key = l.entity_key OR t.hubspot_id = ANY (ids));
   GET DIAGNOSTICS n = ROW_COUNT; counts := counts || jsonb_build_object('reconciliation_discrepancies', n);
 
-  UPDATE hubspot.webhook_events t SET event = t.event - 'propertyValue',
+  UPDATE hubspot.webhook_events t SET event = t.event - '{propertyValue,lockedValue,valueHash}'::text[],
     status = CASE WHEN t.status IN ('pending', 'waiting', 'unmatched') THEN 'skipped' ELSE t.status END,
     detail = 'forgotten', processed_at = coalesce(t.processed_at, clock_timestamp())
   WHERE t.hubspot_object = l.hubspot_object AND t.hubspot_id = ANY (ids);

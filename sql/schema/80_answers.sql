@@ -33,10 +33,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     (SELECT max(finished_at) FROM hubspot.reconciliation_runs WHERE kind = 'incremental' AND status = 'finished'),
     (SELECT max(finished_at) FROM hubspot.reconciliation_runs WHERE kind = 'full' AND status = 'finished'),
     (SELECT used FROM hubspot.quota), (SELECT calls_left FROM hubspot.quota),
-    (SELECT array_agg(concat_ws(': ', concat_ws('.', p.entity_type, p.field), p.detail)) FROM hubspot.mapping_problems p)
+    (SELECT array_agg(concat_ws(': ', concat_ws('.', p.entity_type, p.field), p.detail)) FROM (SELECT p.entity_type, p.field, p.detail FROM hubspot.mapping_problems p
+       UNION ALL SELECT k.entity_type, NULL, format('the brake is on, nothing is sent: %s; look at hubspot.brake and hubspot.plan(%L), then call hubspot.release(%2$L)', k.reason, k.entity_type)
+       FROM hubspot.brake k WHERE k.braked) p)
   FROM hubspot.binding b
 $$;
-COMMENT ON FUNCTION hubspot.status() IS 'One row that an operator reads first. reason: why relays may not work; null when they may. oldest_waiting_seconds: null when nothing waits. last_incremental_at, last_reconcile_at: when the newest incremental and the newest full comparison of any mapping were finished; null when none is on record. warnings: what hubspot.mapping_problems says; null when nothing.';
+COMMENT ON FUNCTION hubspot.status() IS 'One row that an operator reads first. reason: why relays may not work; null when they may. oldest_waiting_seconds: null when nothing waits. last_incremental_at, last_reconcile_at: when the newest incremental and the newest full comparison of any mapping were finished; null when none is on record. warnings: brakes that are on, and what hubspot.mapping_problems says; null when nothing.';
 
 CREATE FUNCTION hubspot.explain(entity_type text, entity_key text, field text)
 RETURNS TABLE (at timestamptz, side text, action text, warp_value text, hubspot_value text, edited_at timestamptz, outcome text, actor text, detail text)

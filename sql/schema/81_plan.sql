@@ -38,12 +38,13 @@ COMMENT ON FUNCTION hubspot.relay_properties(text, jsonb) IS 'Private: remembers
 CREATE FUNCTION hubspot.expected_refusal(f hubspot.field_mapping, hubspot_object text, value text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE
-    WHEN value IS NOT NULL AND f.enum_values IS NOT NULL AND NOT value = ANY (f.enum_values) THEN 'not one of the mapping''s enum_values'
+    WHEN value IS NOT NULL AND NOT f.sensitive AND f.enum_values IS NOT NULL AND NOT value = ANY (f.enum_values) THEN 'not one of the mapping''s enum_values'
     WHEN NOT EXISTS (SELECT 1 FROM hubspot.property_definition k WHERE k.hubspot_object = expected_refusal.hubspot_object) THEN NULL
     WHEN d.name IS NULL THEN 'HubSpot has no such property'
     WHEN d.read_only THEN 'HubSpot computes this property'
     -- A transform makes another value of it, which only delivery knows.
-    WHEN value IS NULL OR f.transform IS NOT NULL THEN NULL
+    -- A sensitive one is a hash here.
+    WHEN value IS NULL OR f.transform IS NOT NULL OR f.sensitive THEN NULL
     WHEN d.type = 'number' AND value !~ '^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$' THEN 'not a number'
     WHEN d.type = 'bool' AND f.kind <> 'boolean' AND value NOT IN ('true', 'false') THEN 'neither true nor false'
     WHEN d.type IN ('date', 'datetime') AND f.kind NOT IN ('date', 'timestamp') AND value !~ '^\d{4}-\d\d-\d\d' AND value !~ '^-?\d+$' THEN 'not a date'
@@ -59,7 +60,11 @@ CREATE FUNCTION hubspot.pending_records(only_mapping int, marker text)
 RETURNS TABLE (mapping_id int, entity_key text, due_at timestamptz, "position" bigint, read text, operation text, fields text[], properties text[], refused bigint, refusals text[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   -- Captured changes that no relay took over. marker: only those of that application name, and not the queue.
-  WITH caught AS (
+  WITH waiting AS (
+    SELECT link_id, due_at, priority FROM hubspot.queue
+    -- Behind a brake: what would be sent.
+    UNION ALL SELECT h.link_id, clock_timestamp(), h.priority FROM hubspot.brake_held h),
+  caught AS (
     -- In the order of the changes of each row: by block, and by position within it.
     SELECT row_number() OVER (ORDER BY (c.ctid::text::point)[0], c.position) AS id, c.mapping_id, c.entity_key, coalesce(c.old_key, c.entity_key) AS known_key, c.op, c.changes, c.captured_at
     FROM hubspot.capture c
@@ -70,12 +75,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     FROM caught c CROSS JOIN LATERAL json_each(c.changes) e ORDER BY 1, 2, 3, c.id DESC),
   records AS (
     SELECT l.mapping_id, l.entity_key, l.id AS link_id, q.due_at, q.priority::int AS priority, false AS gone, true AS queued
-    FROM hubspot.queue q JOIN hubspot.link l ON l.id = q.link_id
+    FROM waiting q JOIN hubspot.link l ON l.id = q.link_id
     WHERE marker IS NULL AND (only_mapping IS NULL OR l.mapping_id = only_mapping)
       AND NOT EXISTS (SELECT 1 FROM newest n WHERE n.mapping_id = l.mapping_id AND n.entity_key = l.entity_key)
     UNION ALL
     SELECT n.mapping_id, n.entity_key, l.id, coalesce(q.due_at, clock_timestamp()), coalesce(q.priority, 0), n.op = 'D', false
-    FROM newest n LEFT JOIN hubspot.link l ON l.mapping_id = n.mapping_id AND l.entity_key = n.known_key LEFT JOIN hubspot.queue q ON q.link_id = l.id),
+    FROM newest n LEFT JOIN hubspot.link l ON l.mapping_id = n.mapping_id AND l.entity_key = n.known_key LEFT JOIN waiting q ON q.link_id = l.id),
   known AS (
     SELECT r.*, m.hubspot_object, m.on_create, m.match_field, l.hubspot_id, coalesce(l.contacted, false) AS contacted, coalesce(l.status, 'new') AS status
     FROM records r JOIN hubspot.object_mapping m ON m.id = r.mapping_id LEFT JOIN hubspot.link l ON l.id = r.link_id
@@ -86,7 +91,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
       s.flying, CASE WHEN e.field IS NOT NULL THEN e.value ELSE s.row_value END AS value,
       coalesce(s.hubspot_read_at, 0) > extract(epoch FROM clock_timestamp() - interval '5 minutes') * 1e6 AS fresh,
       -- To be sent for itself, whatever else the record needs.
-      coalesce(e.field IS NOT NULL AND (s.link_id IS NULL OR e.value IS DISTINCT FROM s.row_value OR s.dirty), s.dirty AND NOT s.held AND NOT s.parked, false)
+      coalesce(CASE WHEN e.field IS NOT NULL THEN s.link_id IS NULL OR e.value IS DISTINCT FROM s.row_value OR s.dirty
+        ELSE s.dirty AND NOT s.held AND NOT s.parked END, false)
         OR coalesce(s.flying, false) AS dirty,
       coalesce(s.parked AND e.field IS NULL OR s.held, false) AS stands,
       hubspot.expected_refusal(f, k.hubspot_object, CASE WHEN e.field IS NOT NULL THEN e.value ELSE s.row_value END) AS refusal

@@ -51,6 +51,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     'oldest_change_seconds', (SELECT coalesce(max(f.oldest_change_seconds), 0) FROM hubspot.freshness f),
     'conflicts_open', (SELECT count(*) FROM hubspot.conflicts c WHERE c.status = 'open'),
     'conflicts_total', coalesce(pg_sequence_last_value('hubspot.conflicts_id_seq'), 0),
+    'brakes_on', (SELECT count(*) FROM hubspot.object_mapping m WHERE m.braked_at IS NOT NULL),
     'failures_open', (SELECT count(*) FROM hubspot.failed_syncs x WHERE x.status = 'open'),
     'failures_total', coalesce(pg_sequence_last_value('hubspot.failed_syncs_id_seq'), 0),
     'webhook_events_pending', (SELECT count(*) FROM hubspot.webhook_events e WHERE e.status = 'pending'),
@@ -99,6 +100,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     FROM hubspot.failed_syncs x WHERE x.status = 'open' AND x.failed_at < now() - interval '1 hour' HAVING count(*) > 0
   UNION ALL SELECT 'MappingProblems', '', 'warning', format('%s: see hubspot.mapping_problems', string_agg(DISTINCT p.problem, ', '))
     FROM hubspot.mapping_problems p HAVING count(*) > 0
+  UNION ALL SELECT 'BrakeOn', '', 'critical', string_agg(format('%s: %s', b.entity_type, b.reason), '; ' ORDER BY b.entity_type) FROM hubspot.brake b WHERE b.braked HAVING count(*) > 0
   UNION ALL SELECT 'HubSpotAPIErrors', '', 'critical', format('%s of %s calls to HubSpot failed in five minutes; the limit is 10 %%', c.failed, c.sent)
     FROM calls c WHERE c.failed > c.sent * 0.1 AND c.sent >= 10
   UNION ALL SELECT 'SyncQueueBacklog', '', 'critical', format('%s records wait, more than 1000 for ten minutes', f.j->>'queue_depth')

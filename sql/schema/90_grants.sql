@@ -19,7 +19,7 @@ BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA hubspot TO %I', role);
   EXECUTE format('GRANT SELECT ON hubspot.object_mapping, hubspot.field_mapping, hubspot.link, hubspot.outbox, hubspot.field_state, hubspot.ledger, hubspot.conflicts, '
     'hubspot.sync_log, hubspot.webhook_events, hubspot.webhook_journal, hubspot.failed_syncs, hubspot.forgotten, hubspot.reconciliation_runs, hubspot.reconciliation_discrepancies, hubspot.reconciliation_progress, '
-    'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems, hubspot.page_log, hubspot.metric_history, hubspot.quota, hubspot.quota_usage, hubspot.freshness, hubspot.alerts TO %I', role);
+    'hubspot.relay_status, hubspot.metrics, hubspot.mapping_problems, hubspot.page_log, hubspot.metric_history, hubspot.quota, hubspot.quota_usage, hubspot.freshness, hubspot.brake, hubspot.alerts TO %I', role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.status(), hubspot.explain(text, text, text), hubspot.export_mapping(text), hubspot.instant(bigint), hubspot.latency(interval), hubspot.reconciliation_report(bigint) TO %I', role);
   EXECUTE format('GRANT SELECT ON hubspot.property_definition TO %I', role);
   EXECUTE format('GRANT EXECUTE ON FUNCTION hubspot.plan(text), hubspot.check_mapping(text), hubspot.estimate(text), hubspot.estimate_captured(text) TO %I', role);
@@ -35,7 +35,7 @@ BEGIN
     'hubspot.arm(bigint, boolean), hubspot.pause(), hubspot.resume(), hubspot.set_capture_limit(int), hubspot.resolve_conflict(bigint, text, text), '
     'hubspot.resolve_conflicts(text, text, text, timestamptz, int), hubspot.undo_resolution(bigint), hubspot.retry_failed(bigint), hubspot.forget(text, text), hubspot.judge_alerts(), '
     'hubspot.register_transform(text, regprocedure, regprocedure), hubspot.reconcile(text, boolean), hubspot.cancel_reconciliation(bigint), hubspot.backfill(text, text), '
-    'hubspot.pause_reconciliation(bigint), hubspot.resume_reconciliation(bigint) TO %I', role);
+    'hubspot.release(text), hubspot.pause_reconciliation(bigint), hubspot.resume_reconciliation(bigint) TO %I', role);
 END
 $$;
 COMMENT ON FUNCTION hubspot.grant_admin(name) IS 'Lets a role map tables it owns, arm, pause, resolve conflicts, retry and reconcile, besides what a viewer may. Run as the extension''s owner.';
@@ -92,7 +92,7 @@ DO $$
 DECLARE
   t text;
 BEGIN
-  FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'capture_shed', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts',
+  FOREACH t IN ARRAY ARRAY['object_mapping', 'field_mapping', 'transform', 'capture', 'capture_shed', 'link', 'queue', 'sync_state', 'sync_log', 'conflicts', 'sensitive_key', 'sensitive_held', 'brake_held',
     'failed_syncs', 'webhook_events', 'forgotten', 'forgotten_id_seq', 'reconciliation_runs', 'reconciliation_discrepancies', 'reconciliation_schedule', 'metric_history', 'quota_usage', 'webhook_journal', 'property_definition', 'page_log', 'page_log_id_seq', 'object_mapping_id_seq',
     'field_mapping_id_seq', 'link_id_seq', 'claim_token_seq', 'sync_log_id_seq', 'conflicts_id_seq',
     'failed_syncs_id_seq', 'webhook_events_id_seq', 'reconciliation_runs_id_seq', 'reconciliation_discrepancies_id_seq'] LOOP

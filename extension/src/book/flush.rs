@@ -1,8 +1,8 @@
 //! Storing what a call decided: one statement per table, none where nothing changed.
 
 use super::{Book, Entry, Lifecycle, Queue, Record};
-use crate::spi;
 use crate::spi::tuples::{self, Cell};
+use crate::{sensitive, spi};
 use core::ffi::CStr;
 use hubspot_sync_core::field::Side;
 use hubspot_sync_core::value::Value;
@@ -178,6 +178,12 @@ WHERE q.claimed_by IS NULL AND q.attempts = 0"#;
 const REMOVE: &str =
     "DELETE FROM hubspot.queue WHERE link_id IN (SELECT e::bigint FROM json_array_elements_text($1::json) e)";
 
+/// A braked mapping's records wait elsewhere: claims do not step over them.
+const HOLD: &str = r#"
+INSERT INTO hubspot.brake_held (link_id, priority, waiting_since)
+SELECT v.link_id, v.priority, coalesce((SELECT q.waiting_since FROM hubspot.queue q WHERE q.link_id = v.link_id), clock_timestamp())
+FROM json_to_recordset($1::json) AS v (link_id bigint, priority smallint) ON CONFLICT (link_id) DO NOTHING"#;
+
 const RELEASE: &str = r#"
 UPDATE hubspot.queue q SET claimed_by = NULL, lease_expires_at = NULL,
   due_at = clock_timestamp() + v.delay_ms * interval '1 millisecond',
@@ -200,7 +206,7 @@ impl Book {
     pub fn flush(self) {
         let (mut logs, mut ends) = (vec![], vec![]);
         let (mut new_conflicts, mut changed_conflicts, mut failures, mut mended) = (vec![], vec![], vec![], vec![]);
-        let (mut offers, mut removals, mut releases, mut wakes) = (vec![], vec![], vec![], vec![]);
+        let (mut offers, mut removals, mut releases, mut wakes, mut holds) = (vec![], vec![], vec![], vec![], vec![]);
         let mut ids = ConflictIds::reserve(self.records.values().flat_map(|r| &r.conflicts));
         let mut records: Vec<Record> = self.records.into_values().collect();
         for record in &mut records {
@@ -211,7 +217,7 @@ impl Book {
                     false => changed_conflicts.push(conflict),
                 }
             }
-            queue(record, &mut offers, &mut removals, &mut releases);
+            queue(record, &mut offers, &mut removals, &mut releases, &mut holds);
             if let Some(id) = &record.hubspot_id
                 && matches!(record.status.as_str(), "linked" | "deleted_here")
                 && record.lifecycle != Some(Lifecycle::Archiving)
@@ -256,11 +262,13 @@ impl Book {
             });
             tuples::write(sql, c"sync_state", &STATE_COLUMNS, states);
         }
+        sensitive::store_held(records.iter());
         store(vec![
             (STORE_ENDS, ends),
             (END_FAILURES, mended),
             (STORE_FAILURES, failures),
             (OFFER, offers),
+            (HOLD, holds),
             (REMOVE, removals),
             (RELEASE, releases),
             (WAKE_EVENTS, wakes),
@@ -317,7 +325,13 @@ fn place_conflict(record: &mut Record, conflict: &mut Json, ids: &mut ConflictId
     }
 }
 
-fn queue(record: &Record, offers: &mut Vec<Json>, removals: &mut Vec<Json>, releases: &mut Vec<Json>) {
+fn queue(
+    record: &Record,
+    offers: &mut Vec<Json>,
+    removals: &mut Vec<Json>,
+    releases: &mut Vec<Json>,
+    holds: &mut Vec<Json>,
+) {
     let needed = record.needs_delivery();
     // A record as a whole (to be archived, to be looked up) does not wait for a batch.
     let batch = record.contacted
@@ -332,15 +346,23 @@ fn queue(record: &Record, offers: &mut Vec<Json>, removals: &mut Vec<Json>, rele
         (false, true) => (1, 0),
         (false, false) => (0, 0),
     };
+    let hold = json!({"link_id": record.link_id, "priority": priority});
     match record.queue {
         Queue::Keep => {}
+        Queue::Offer if needed && record.mapping.braked => holds.push(hold),
+        Queue::Hold | Queue::Finish | Queue::Retry { .. } if record.mapping.braked => {
+            removals.push(json!(record.link_id));
+            if needed {
+                holds.push(hold);
+            }
+        }
         Queue::Offer if needed => {
             offers.push(json!({"link_id": record.link_id, "priority": priority, "delay_ms": delay}))
         }
         Queue::Offer => {}
         Queue::Finish if needed => releases
             .push(json!({"link_id": record.link_id, "delay_ms": delay, "attempts": "reset", "priority": priority})),
-        Queue::Finish => removals.push(json!(record.link_id)),
+        Queue::Finish | Queue::Hold => removals.push(json!(record.link_id)),
         Queue::Retry { delay_ms, spent } => releases.push(json!({"link_id": record.link_id, "delay_ms": delay_ms,
             "attempts": if spent { "spent" } else { "unspent" }})),
     }

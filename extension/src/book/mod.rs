@@ -12,9 +12,10 @@ mod rows;
 
 pub use lifecycle::{Lifecycle, settle_conflicts};
 pub use load::Fields;
-pub use rows::{Written, read_rows, text_expression};
+pub use rows::{Written, read_rows, recapture, text_expression};
 
 use crate::catalog::{Catalog, Clock, Field, Mapping};
+use crate::sensitive;
 use hubspot_sync_core::field::{Effect, FieldState, Policy};
 use hubspot_sync_core::mapping::Strategy;
 use hubspot_sync_core::value::Value;
@@ -63,6 +64,9 @@ impl Entry {
     pub fn note_remote(&mut self, text: Option<String>, changed_at: i64, read_at: i64) {
         if changed_at >= self.hubspot_changed_at || changed_at == 0 {
             self.hubspot_value = text.filter(|t| !t.is_empty());
+            if self.field.sensitive && self.hubspot_value.is_some() {
+                self.hubspot_value = Some("hidden".to_owned());
+            }
             self.hubspot_changed_at = self.hubspot_changed_at.max(changed_at);
         }
         self.hubspot_read_at = self.hubspot_read_at.max(read_at);
@@ -86,6 +90,8 @@ pub enum Queue {
     },
     /// Keep the claim: a write is on its way.
     Keep,
+    /// Take it out until the brake is released.
+    Hold,
 }
 
 /// One record.
@@ -164,6 +170,9 @@ impl Record {
             "field": field.map(|f| f.field.as_str()), "side": side, "action": action,
         });
         merge(&mut line, more);
+        if let Some(field) = field {
+            sensitive::mask(field, self.link_id, &mut line, &["warp_value", "hubspot_value"]);
+        }
         self.logs.push(line);
     }
 
@@ -176,6 +185,9 @@ impl Record {
             "direction": direction, "kind": kind, "message": message,
         });
         merge(&mut line, more);
+        if let Some(field) = field {
+            sensitive::mask(field, self.link_id, &mut line, &["value"]);
+        }
         self.failures.push(line);
         self.log(field.map(|f| f.as_ref()), "SYNC", "failed", json!({"detail": message}));
         match field {
@@ -307,13 +319,16 @@ impl Record {
                 let tie = clock_tie(field, clock, warp_at, hubspot_at);
                 let reason = reason(field, winner.map(|w| w.label()), tie);
                 self.entry(field).winner = winner.map(|w| w.label().to_owned());
-                self.conflicts.push(json!({
-                    "what": "new", "field_id": field.id, "field": field.field, "kind": kind.label(),
-                    "warp_value": warp_value.as_deref(), "warp_us": warp_at,
-                    "warp_edit": edit, "hubspot_value": hubspot_value.as_deref(), "hubspot_us": hubspot_at,
-                    "hubspot_by": author, "base_value": base.as_ref().and_then(Value::as_deref),
-                    "strategy": strategy, "winner": winner.map(|w| w.label()), "reason": reason,
-                }));
+                self.dispute(
+                    field,
+                    json!({
+                        "what": "new", "field_id": field.id, "field": field.field, "kind": kind.label(),
+                        "warp_value": warp_value.as_deref(), "warp_us": warp_at,
+                        "warp_edit": edit, "hubspot_value": hubspot_value.as_deref(), "hubspot_us": hubspot_at,
+                        "hubspot_by": author, "base_value": base.as_ref().and_then(Value::as_deref),
+                        "strategy": strategy, "winner": winner.map(|w| w.label()), "reason": reason,
+                    }),
+                );
                 self.log(
                     Some(field),
                     "SYNC",
@@ -328,7 +343,7 @@ impl Record {
                 hubspot_value,
                 hubspot_at,
             } => {
-                self.conflicts.push(json!({
+                self.dispute(field, json!({
                     "what": "update", "field_id": field.id, "id": self.open_conflict(field.id), "warp_value": warp_value.as_deref(), "warp_us": warp_at,
                     "hubspot_value": hubspot_value.as_deref(), "hubspot_us": hubspot_at,
                 }));
@@ -348,6 +363,18 @@ impl Record {
                 );
             }
         }
+    }
+
+    /// Adds a conflict, or news of one.
+    fn dispute(&mut self, field: &Field, mut conflict: Json) {
+        let values = ["warp_value", "hubspot_value", "base_value"];
+        sensitive::mask(field, self.link_id, &mut conflict, &values);
+        self.conflicts.push(conflict);
+    }
+
+    /// The fields whose states this call has changed.
+    pub fn changed_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.fields.values().filter(|e| e.changed)
     }
 
     fn open_conflict(&self, field_id: i32) -> Option<i64> {

@@ -6,7 +6,7 @@
 
 use super::{Book, Record};
 use crate::catalog::{Field, Mapping};
-use crate::{capture, convert, spi};
+use crate::{capture, convert, sensitive, spi};
 use hubspot_sync_core::value::ValueKind;
 use pgrx::spi::{quote_identifier, quote_literal};
 use serde_json::{Value as Json, json};
@@ -114,7 +114,18 @@ pub fn read_rows(mapping: &Mapping, keys: &[&str], fields: &[Rc<Field>], lock: b
         let Some(key) = row["key"].as_str() else { continue };
         let texts = fields
             .iter()
-            .map(|f| (f.id, row[format!("f{}", f.id)].as_str().map(str::to_owned)))
+            .map(|f| {
+                let text = row[format!("f{}", f.id)].as_str().map(str::to_owned);
+                // Read for a write or a delivery: the value itself will be asked for.
+                (
+                    f.id,
+                    if f.sensitive {
+                        sensitive::row_text(f, text, true)
+                    } else {
+                        text
+                    },
+                )
+            })
             .collect();
         found.insert(key.to_owned(), texts);
     }
@@ -176,10 +187,21 @@ fn write_mapping(book: &mut Book, mapping: &Rc<Mapping>, links: &[i64], written:
             continue;
         }
         let mut sets: BTreeMap<i32, Option<String>> = BTreeMap::new();
+        let mut known = true;
         for (id, value) in &record.row_writes {
             if let Some(entry) = record.fields.get(id) {
-                sets.insert(*id, convert::to_warp(&entry.field, value));
+                match convert::to_warp(&entry.field, value) {
+                    Ok(text) => {
+                        sets.insert(*id, text);
+                    }
+                    Err(_) => known = false,
+                }
             }
+        }
+        if !known {
+            // A sensitive value that nobody showed in this call: what brings it is offered again.
+            written.busy.insert(record.link_id);
+            continue;
         }
         if record.write_id_back
             && let (Some(field), Some(id)) = (mapping.id_field(), &record.hubspot_id)
@@ -246,10 +268,21 @@ fn delete_rows(mapping: &Mapping, rows: &[(i64, String)], written: &mut Written)
                 written.refused.insert(*link, reason.to_owned());
             }
             Ok(_) => {}
-            Err(reason) => {
-                written.refused.insert(*link, reason);
+            Err(raised) => {
+                written.refused.insert(*link, reason(mapping, raised));
             }
         }
+    }
+}
+
+/// Why the table refused a row. Its words may quote any column's value.
+fn reason(mapping: &Mapping, raised: spi::Raised) -> String {
+    match mapping.is_sensitive() {
+        true => format!(
+            "the table refused the row with SQLSTATE {}; its words are withheld, because {} has sensitive fields",
+            raised.state, mapping.entity_type
+        ),
+        false => raised.message,
     }
 }
 
@@ -270,8 +303,9 @@ fn moved_fields(record: &Record, texts: &RowText) -> Option<Vec<(Rc<Field>, Opti
     (!moved.is_empty()).then_some(moved)
 }
 
-/// A row that moved without a captured change (triggers were off, replica role): it is captured now.
-fn recapture(record: &Record, moved: &[(Rc<Field>, Option<String>)]) {
+/// A row that moved without a captured change (triggers were off, replica role): it is captured now, unless a captured change
+/// waits already.
+pub fn recapture(record: &Record, moved: &[(Rc<Field>, Option<String>)]) {
     let mut changes = json!({});
     for (field, text) in moved {
         changes[&field.field] = json!([null, text]);
@@ -344,7 +378,7 @@ fn write_group(mapping: &Mapping, ids: &[i32], rows: &[RowWrite], written: &mut 
             join(mapping, &columns).replacen(&format!(", {} AS t WHERE", mapping.source_name), " WHERE", 1)
         }
     );
-    let one = |rows: &[&RowWrite]| -> Result<(), String> {
+    let one = |rows: &[&RowWrite]| -> Result<(), spi::Raised> {
         let documents: Vec<Json> = rows
             .iter()
             .filter_map(|row| {
@@ -374,8 +408,8 @@ fn write_group(mapping: &Mapping, ids: &[i32], rows: &[RowWrite], written: &mut 
     }
     // Somebody's constraint or trigger refused the page: find the culprits, the others go on.
     for row in rows {
-        if let Err(message) = one(&[row]) {
-            written.refused.insert(row.link_id, message);
+        if let Err(raised) = one(&[row]) {
+            written.refused.insert(row.link_id, reason(mapping, raised));
         }
     }
 }

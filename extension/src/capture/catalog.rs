@@ -19,6 +19,8 @@ pub(super) struct FieldMapping {
     pub(super) name: Vec<u8>,
     pub(super) column: Vec<u8>,
     pub(super) path: Option<Vec<Vec<u8>>>,
+    /// Its id and kind, where hashes stand for its values.
+    pub(super) sensitive: Option<(i32, Vec<u8>)>,
 }
 
 /// A relation of the extension by name; `InvalidOid` when it is not there.
@@ -73,10 +75,24 @@ pub(super) unsafe fn fields(relid: pg_sys::Oid, mapping_id: i32) -> Vec<FieldMap
         c"path",
         c"sync_direction",
         c"active",
+        c"id",
+        c"kind",
+        c"sensitive",
     ];
     let mut fields = Vec::new();
-    let read = |row: [Option<pg_sys::Datum>; 6]| {
-        let [Some(id), Some(name), Some(column), path, Some(direction), Some(active)] = row else {
+    let read = |row: [Option<pg_sys::Datum>; 9]| {
+        let [
+            Some(id),
+            Some(name),
+            Some(column),
+            path,
+            Some(direction),
+            Some(active),
+            Some(field),
+            Some(kind),
+            sensitive,
+        ] = row
+        else {
             return;
         };
         if id.value() as i32 != mapping_id || active.value() as u8 == 0 {
@@ -90,6 +106,9 @@ pub(super) unsafe fn fields(relid: pg_sys::Oid, mapping_id: i32) -> Vec<FieldMap
                     name: text(name),
                     column: text(column),
                     path: path.map(|path| texts(path)),
+                    sensitive: sensitive
+                        .is_some_and(|sensitive| sensitive.value() as u8 != 0)
+                        .then(|| (field.value() as i32, text(kind))),
                 });
             }
         }
@@ -112,6 +131,21 @@ pub(super) unsafe fn capture_limit() -> Option<i64> {
         });
     }
     limit
+}
+
+/// The key of the hashes that stand for sensitive values; none when there is none.
+///
+/// # Safety
+/// Only inside a transaction.
+pub(super) unsafe fn sensitive_key() -> Option<crate::sensitive::Key> {
+    let mut found = None;
+    // SAFETY: the caller's promise; the column is text.
+    unsafe {
+        scan(table(c"sensitive_key"), [c"key"], |[key]| {
+            found = key.and_then(|key| crate::sensitive::Key::parse(&String::from_utf8_lossy(&text(key))));
+        });
+    }
+    found
 }
 
 /// Hands the named columns of every visible row to `read`. A column that does not exist reads as NULL.

@@ -14,12 +14,14 @@ use core::cell::{Cell, RefCell};
 use core::ffi::CStr;
 use std::rc::Rc;
 
+use hubspot_sync_core::value::ValueKind;
 use pgrx::pg_sys;
 
 use super::catalog;
 use super::datum_text::TextForm;
 use super::tuple::{Layout, Stored, stored_len};
 use super::{ffi, insert, json_out};
+use crate::sensitive;
 
 /// What to capture of one relation for one mapping.
 pub(super) struct Plan {
@@ -71,6 +73,26 @@ pub(super) struct Field {
     pub(super) path: Option<pg_sys::Datum>,
     /// The same path; empty when there is none.
     pub(super) keys: Vec<Vec<u8>>,
+    /// Hashes stand for its values.
+    pub(super) seal: Option<Seal>,
+}
+
+/// What it takes to hash a sensitive field's values.
+pub(super) struct Seal {
+    key: Option<sensitive::Key>,
+    field_id: i32,
+    kind: ValueKind,
+}
+
+impl Seal {
+    /// What is captured instead of a text. Without a key, which only damage could take away, it is a word that equals no value.
+    pub(super) fn token(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let Some(key) = &self.key else {
+            return Some(b"hidden".to_vec());
+        };
+        let text = String::from_utf8_lossy(text);
+        sensitive::token_of_text(key, self.field_id, self.kind, &text).map(String::into_bytes)
+    }
 }
 
 impl Drop for Plan {
@@ -214,6 +236,7 @@ unsafe fn load(cache: &Cache, relation: pg_sys::Relation, relid: pg_sys::Oid, ma
                 form,
             });
         }
+        let mut key = None;
         for field in catalog::fields(tables[1], mapping_id) {
             let Some(attribute) = find_column(relation, &field.column) else {
                 note_missing(
@@ -244,11 +267,17 @@ unsafe fn load(cache: &Cache, relation: pg_sys::Relation, relid: pg_sys::Oid, ma
             };
             let mut quoted_name = Vec::with_capacity(field.name.len() + 2);
             json_out::push_string(&mut quoted_name, &field.name);
+            let seal = field.sensitive.map(|(field_id, kind)| Seal {
+                key: key.get_or_insert_with(|| catalog::sensitive_key()).clone(),
+                field_id,
+                kind: serde_json::from_value(String::from_utf8_lossy(&kind).into()).unwrap_or(ValueKind::Text),
+            });
             let field = Field {
                 name: field.name,
                 quoted_name,
                 path,
                 keys: field.path.unwrap_or_default(),
+                seal,
             };
             let has_path = path.is_some();
             let at = position(attribute);

@@ -301,7 +301,13 @@ impl Record<'_> {
                     };
                     let expected = || suppress::any() && suppress::take(self.mapping_id, key, &field.name, new, same);
                     if !unchanged && !expected() {
-                        changes.push(&field.quoted_name, old, new);
+                        match &field.seal {
+                            None => changes.push(&field.quoted_name, old, new),
+                            Some(seal) => {
+                                let token = |text: Option<&[u8]>| text.and_then(|text| seal.token(text));
+                                changes.push(&field.quoted_name, token(old).as_deref(), token(new).as_deref());
+                            }
+                        }
                     }
                 }
             }

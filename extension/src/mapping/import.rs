@@ -6,7 +6,7 @@
 use super::table::Table;
 use super::{enable, first_sync};
 use crate::error::invalid;
-use crate::spi;
+use crate::{sensitive, spi};
 use hubspot_sync_core::mapping::{Direction, FieldMapping, Frequency, MappingFault, Strategy, nearest, parse_mapping};
 use hubspot_sync_core::transform::Transform;
 use hubspot_sync_core::value::ValueKind;
@@ -23,7 +23,8 @@ const OBJECTS: [(&str, [&str; 2]); 6] = [
     ("line_items", ["line_item", "0-8"]),
 ];
 
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 12] = [
+    "brake",
     "capture_replicated",
     "freshness_target_seconds",
     "key_columns",
@@ -34,6 +35,7 @@ const OPTIONS: [&str; 10] = [
     "updated_at_column",
     "policies",
     "enabled",
+    "sensitive",
 ];
 
 /// The options, checked.
@@ -80,6 +82,7 @@ pub fn import(
         .collect();
     let options_checked = check_options(options, &fields, &table, &mut faults);
     set_policies(caller, &options["policies"], &fields, &mut rows, &mut faults);
+    set_sensitive(&options["sensitive"], &options_checked, &mut rows, &mut faults);
     if !faults.is_empty() {
         let list: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.field, f.problem)).collect();
         let mends: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.field, f.mend)).collect();
@@ -88,6 +91,7 @@ pub fn import(
             &mends.join("; "),
         );
     }
+    let switched = sensitive::switch::prepare(entity_type, table_oid, &rows);
     let stored = store(
         entity_type,
         table_oid,
@@ -98,12 +102,14 @@ pub fn import(
         &rows,
     );
     crate::ddl::follow::follow(table_oid, false);
-    let added: Vec<String> = stored["added"]
+    switched.carry_out();
+    let mut added: Vec<String> = stored["added"]
         .as_array()
         .into_iter()
         .flatten()
         .filter_map(|f| f.as_str().map(str::to_owned))
         .collect();
+    added.extend(switched.off.iter().map(|(_, field)| field.clone()));
     let existed = stored["existed"] == true;
     if !options_checked.enabled && known.is_some_and(|(_, enabled)| enabled) {
         return format!(
@@ -319,6 +325,61 @@ fn set_policies(
     }
 }
 
+/// `{"sensitive": ["<field>", …]}`; the name of a complex field means all its parts.
+fn set_sensitive(given: &Json, options: &Options, rows: &mut [Json], faults: &mut Vec<MappingFault>) {
+    let names: Vec<&str> = given
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Json::as_str)
+        .collect();
+    if !given.is_null() && given.as_array().is_none_or(|list| list.len() != names.len()) {
+        fault(
+            faults,
+            "options",
+            "sensitive is not a list of field names".into(),
+            "use {\"sensitive\": [\"<a mapped field>\"]}",
+        );
+    }
+    let mut unused = names.clone();
+    for row in rows {
+        let field = row["field"].as_str().unwrap_or_default().to_owned();
+        let named = |name: &&str| field == *name || field.strip_prefix(*name).is_some_and(|rest| rest.starts_with('.'));
+        row["sensitive"] = json!(names.iter().any(named));
+        unused.retain(|name| !named(name));
+        if row["sensitive"] == false {
+            continue;
+        }
+        let column = row["column_name"].as_str().unwrap_or_default();
+        let refusal = if options.match_field.as_deref() == Some(&field) {
+            Some(("identifies the record in HubSpot", "match by another field"))
+        } else if options.key_columns.iter().any(|key| key == column) {
+            Some((
+                "is part of the row's key, by which records are named everywhere",
+                "name another column in key_columns",
+            ))
+        } else if !row["policy"].is_null() {
+            Some((
+                "has a policy function, which would be given its values",
+                "leave its conflicts to a person, or to another strategy",
+            ))
+        } else {
+            None
+        };
+        if let Some((why, mend)) = refusal {
+            fault(faults, &field, format!("cannot be sensitive: it {why}"), mend);
+        }
+    }
+    for name in unused {
+        fault(
+            faults,
+            "options",
+            format!("sensitive names \"{name}\", which is no mapped field"),
+            "use a field's name, or that of a complex field for all its parts",
+        );
+    }
+}
+
 fn registered(name: &str) -> bool {
     spi::call_text(
         "SELECT 'yes' FROM hubspot.transform WHERE name = $1::json->>'n'",
@@ -425,6 +486,7 @@ fn check_options(options: &Json, fields: &[FieldMapping], table: &Table, faults:
             "use a number such as 60, or leave it out for no target",
         );
     }
+    check_brake(given.get("brake"), faults);
     let (match_field, match_property) = match_option(given.get("match"), fields, table, faults);
     Options {
         key_columns,
@@ -435,6 +497,55 @@ fn check_options(options: &Json, fields: &[FieldMapping], table: &Table, faults:
         on_hubspot_delete,
         updated_at_column,
         enabled,
+    }
+}
+
+fn check_brake(given: Option<&Json>, faults: &mut Vec<MappingFault>) {
+    let Some(given) = given else { return };
+    let mend =
+        "use {\"brake\": {\"records\": 1000, \"percent\": 20, \"window_seconds\": 600}}: records, percent, or both";
+    let keys = given
+        .as_object()
+        .map(|brake| brake.keys().map(String::as_str).collect::<Vec<_>>());
+    let known = |key: &&str| ["records", "percent", "window_seconds"].contains(key);
+    let limited = keys
+        .as_ref()
+        .is_some_and(|keys| keys.contains(&"records") || keys.contains(&"percent"));
+    if !limited || !keys.is_some_and(|keys| keys.iter().all(known)) {
+        fault(
+            faults,
+            "options",
+            "brake is not an object with records, percent and window_seconds alone".into(),
+            mend,
+        );
+        return;
+    }
+    let fits = |key: &str, test: &dyn Fn(&Json) -> bool| given.get(key).is_none_or(test);
+    if !fits("records", &|v| v.as_i64().is_some_and(|n| n >= 1)) {
+        fault(
+            faults,
+            "options",
+            "brake.records is not a whole number from 1 on".into(),
+            mend,
+        );
+    }
+    if !fits("percent", &|v| v.as_f64().is_some_and(|p| p > 0.0 && p <= 100.0)) {
+        fault(
+            faults,
+            "options",
+            "brake.percent is not a number above 0 and up to 100".into(),
+            mend,
+        );
+    }
+    if !fits("window_seconds", &|v| {
+        v.as_i64().is_some_and(|s| (1..=86_400).contains(&s))
+    }) {
+        fault(
+            faults,
+            "options",
+            "brake.window_seconds is not a whole number from 1 to 86400".into(),
+            mend,
+        );
     }
 }
 
@@ -494,23 +605,23 @@ stored AS (
   RETURNING m.id),
 rows AS (SELECT s.id AS mapping_id, v.* FROM stored s, d, jsonb_to_recordset(j->'fields') AS v (field text, hubspot_property text,
   column_name text, path text[], sync_direction hubspot.sync_direction, conflict_resolution hubspot.conflict_resolution,
-  update_frequency text, enum_values text[], transform text, kind text, description text, policy oid)),
+  update_frequency text, enum_values text[], transform text, kind text, description text, policy oid, sensitive boolean)),
 added AS (SELECT r.field FROM rows r WHERE NOT EXISTS (SELECT 1 FROM hubspot.field_mapping f
   WHERE f.mapping_id = r.mapping_id AND f.field = r.field AND f.active)),
 fields AS (
   INSERT INTO hubspot.field_mapping AS f (mapping_id, field, hubspot_property, column_name, path, sync_direction,
-    conflict_resolution, update_frequency, enum_values, transform, kind, description, policy)
+    conflict_resolution, update_frequency, enum_values, transform, kind, description, policy, sensitive)
   SELECT mapping_id, field, hubspot_property, column_name, path, sync_direction, conflict_resolution, update_frequency, enum_values,
-    transform, kind, description, policy::regprocedure FROM rows
+    transform, kind, description, policy::regprocedure, sensitive FROM rows
   ON CONFLICT (mapping_id, field) DO UPDATE SET hubspot_property = excluded.hubspot_property, column_name = excluded.column_name,
     path = excluded.path, sync_direction = excluded.sync_direction, conflict_resolution = excluded.conflict_resolution,
     update_frequency = excluded.update_frequency, enum_values = excluded.enum_values, transform = excluded.transform,
-    kind = excluded.kind, description = excluded.description, policy = excluded.policy, active = true
+    kind = excluded.kind, description = excluded.description, policy = excluded.policy, sensitive = excluded.sensitive, active = true
   WHERE (f.hubspot_property, f.column_name, f.path, f.sync_direction, f.conflict_resolution, f.update_frequency, f.enum_values,
-         f.transform, f.kind, f.description, f.policy, f.active)
+         f.transform, f.kind, f.description, f.policy, f.sensitive, f.active)
     IS DISTINCT FROM (excluded.hubspot_property, excluded.column_name, excluded.path, excluded.sync_direction,
          excluded.conflict_resolution, excluded.update_frequency, excluded.enum_values, excluded.transform, excluded.kind,
-         excluded.description, excluded.policy, true)
+         excluded.description, excluded.policy, excluded.sensitive, true)
   RETURNING 1),
 gone AS (UPDATE hubspot.field_mapping f SET active = false FROM stored s
   WHERE f.mapping_id = s.id AND f.active AND NOT EXISTS (SELECT 1 FROM rows r WHERE r.field = f.field) RETURNING 1)

@@ -2,6 +2,7 @@
 
 use crate::book::text_expression;
 use crate::catalog::{Field, KeyColumn, Mapping};
+use crate::sensitive;
 use crate::spi;
 use hubspot_sync_core::mapping::Direction;
 use pgrx::spi::{quote_identifier, quote_literal};
@@ -26,6 +27,7 @@ pub struct Scan<'a> {
     mapping: &'a Mapping,
     select: String,
     paths: Json,
+    sensitive: Vec<Rc<Field>>,
     /// Parts of the last key that was read; null before the first page.
     pub last: Json,
     /// Only rows whose `updated_at_column` is not before this instant. Unit: microseconds since 1970.
@@ -105,6 +107,7 @@ impl<'a> Scan<'a> {
             mapping,
             select,
             paths: paths.into(),
+            sensitive: fields.iter().filter(|f| f.sensitive).cloned().collect(),
             last,
             since_us: None,
             finished: false,
@@ -134,12 +137,24 @@ impl<'a> Scan<'a> {
                     key: row["key"].as_str()?.to_owned(),
                     at: row["at"].take(),
                     texts: match row["texts"].take() {
-                        Json::Object(texts) => texts,
+                        Json::Object(texts) => self.hidden(texts),
                         _ => Map::new(),
                     },
                 })
             })
             .collect()
+    }
+}
+
+impl Scan<'_> {
+    /// Sensitive texts as capture writes them.
+    fn hidden(&self, mut texts: Map<String, Json>) -> Map<String, Json> {
+        for field in &self.sensitive {
+            if let Some(text) = texts.get_mut(&field.field) {
+                *text = json!(sensitive::row_text(field, text.as_str().map(str::to_owned), false));
+            }
+        }
+        texts
     }
 }
 

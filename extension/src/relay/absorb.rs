@@ -96,7 +96,13 @@ fn truncate(mapping_id: i32) {
     .filter_map(Json::as_i64)
     .collect();
     let now = super::now_us();
-    let mut book = Book::open(Catalog::load(), &ids, now);
+    let mut catalog = Catalog::load();
+    if let Some(mapping) = catalog.mappings.get(&mapping_id)
+        && super::brake::count_truncated(mapping, &ids, now)
+    {
+        catalog = Catalog::load();
+    }
+    let mut book = Book::open(catalog, &ids, now);
     for record in book.records.values_mut() {
         deleted(record, "truncate", now);
     }
@@ -107,7 +113,7 @@ fn settle(changes: Vec<Change>) {
     if changes.is_empty() {
         return;
     }
-    let catalog = Catalog::load();
+    let mut catalog = Catalog::load();
     let wanted: Vec<Json> = changes
         .iter()
         .filter(|c| catalog.mappings.contains_key(&c.mapping_id))
@@ -122,6 +128,9 @@ fn settle(changes: Vec<Change>) {
         if let (Some(id), Some(mapping), Some(key)) = (row[0].as_i64(), row[1].as_i64(), row[2].as_str()) {
             links.insert((mapping as i32, key.to_owned()), id);
         }
+    }
+    if super::brake::count(&catalog, &changes, &links) {
+        catalog = Catalog::load();
     }
     let mut ids: Vec<i64> = links.values().copied().collect();
     ids.sort_unstable();

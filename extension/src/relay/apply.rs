@@ -25,6 +25,7 @@ FROM page p"#;
 
 const MARK: &str = r#"
 UPDATE hubspot.webhook_events e SET status = v.status, detail = v.detail,
+  event = CASE WHEN v.status IN ('applied', 'skipped') THEN e.event - 'lockedValue' ELSE e.event END,
   processed_at = CASE WHEN v.status IN ('applied', 'skipped', 'failed') THEN clock_timestamp() END
 FROM json_to_recordset($1::json) AS v (id bigint, status text, detail text) WHERE e.id = v.id"#;
 
@@ -92,11 +93,22 @@ pub fn apply(max_events: i32) -> Json {
     }
     super::absorb_all();
     let max = max_events.clamp(1, 10_000);
-    let events: Vec<Event> = spi::rows(NEXT, &json!({"max": max}))
+    let mut events: Vec<Event> = spi::rows(NEXT, &json!({"max": max}))
         .into_iter()
         .filter_map(|e| serde_json::from_value(e).ok())
         .collect();
+    let taken = events.len();
     let mut verdicts = BTreeMap::new();
+    events.retain_mut(|event| {
+        let open = super::receive::unlock(&mut event.event);
+        if !open {
+            verdicts.insert(
+                event.id,
+                ("failed", Some("its locked value cannot be opened".to_owned())),
+            );
+        }
+        open
+    });
     page(&events.iter().collect::<Vec<_>>(), &mut verdicts);
     let marks: Vec<Json> = verdicts
         .iter()
@@ -106,7 +118,7 @@ pub fn apply(max_events: i32) -> Json {
     let count = |s: &str| verdicts.values().filter(|v| v.0 == s).count();
     let done = verdicts.len() - count("pending");
     json!({"applied": count("applied"), "skipped": count("skipped") + count("unmatched"), "failed": count("failed"),
-           "waiting": count("waiting") + count("pending"), "more": events.len() == max as usize && done > 0})
+           "waiting": count("waiting") + count("pending"), "more": taken == max as usize && done > 0})
 }
 
 /// Applies these events. Where a table refuses a row, that record's events are taken one by one, so that only the culprit

@@ -87,6 +87,7 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
     let ids: Vec<i64> = claimed.keys().copied().collect();
     let mut book = Book::open_for(Catalog::load(), &ids, &Fields::AtWork(&[]), now_us());
     identify(&mut book);
+    decide::show_rows(&book);
     let mut claims = Vec::new();
     let (clock, now) = (book.catalog.clock, book.now);
     for record in book.records.values_mut() {
@@ -96,6 +97,10 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
                 delay_ms: 60_000,
                 spent: false,
             };
+            continue;
+        }
+        if record.mapping.braked {
+            record.queue = Queue::Hold;
             continue;
         }
         if !record.needs_delivery() {

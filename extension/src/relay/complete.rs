@@ -116,6 +116,7 @@ fn landed(record: &mut Record, answer: &Answer, clock: Clock, now: i64) {
         };
         let text = match returned {
             Some(text) => text.as_str().map(str::to_owned),
+            None if field.sensitive => flight.value.as_deref().map(str::to_owned),
             None => convert::to_hubspot(&field, &flight.value).ok(),
         };
         record.event(&field, clock, now, |state, policy, out| {
@@ -160,6 +161,7 @@ fn landed_elsewhere(record: &mut Record, answer: &Answer, clock: Clock, now: i64
 }
 
 fn retry(record: &mut Record, answer: &Answer, clock: Clock, now: i64) {
+    let said = said(record, answer);
     if !answer.unknown {
         for field in in_flight(record) {
             record.event(&field, clock, now, |state, _, out| state.forget_in_flight(out));
@@ -173,8 +175,21 @@ fn retry(record: &mut Record, answer: &Answer, clock: Clock, now: i64) {
         None,
         "SYNC",
         "retry",
-        json!({"detail": answer.message.as_deref().or(answer.kind.as_deref())}),
+        json!({"detail": said.or_else(|| answer.kind.clone())}),
     );
+}
+
+/// HubSpot's words. They may quote what was sent: not where that includes sensitive values.
+fn said(record: &Record, answer: &Answer) -> Option<String> {
+    let message = answer.message.clone()?;
+    let quotes = record
+        .fields
+        .values()
+        .any(|e| e.field.sensitive && e.state.in_flight.is_some());
+    Some(match quotes {
+        true => "HubSpot's words are withheld: sensitive values were sent".to_owned(),
+        false => message,
+    })
 }
 
 fn missing(record: &mut Record, clock: Clock, now: i64) {
@@ -188,7 +203,8 @@ fn missing(record: &mut Record, clock: Clock, now: i64) {
 /// Refused for good, or retries used up. With a property only its field is parked, and the others are sent again.
 fn refused(record: &mut Record, answer: &Answer, clock: Clock, now: i64) {
     let kind = answer.kind.as_deref().unwrap_or("invalid");
-    let message = answer.message.as_deref().unwrap_or("HubSpot gave no reason");
+    let message = said(record, answer).unwrap_or_else(|| "HubSpot gave no reason".to_owned());
+    let message = message.as_str();
     let culprit = answer
         .property
         .as_deref()

@@ -2,9 +2,9 @@
 
 use super::claim::{document, match_value};
 use super::{absorb, archive, collision, lifecycle, now_us, parse};
-use crate::book::{Book, Lifecycle, Queue, Record};
+use crate::book::{Book, Lifecycle, Queue, Record, read_rows, recapture};
 use crate::catalog::{Catalog, Clock, Field};
-use crate::{convert, spi};
+use crate::{convert, sensitive, spi};
 use hubspot_sync_core::field::{Decision, Effect, Observation as Seen, Read, Source, Version};
 use hubspot_sync_core::mapping::Direction;
 use hubspot_sync_core::value::Value;
@@ -76,6 +76,7 @@ pub fn decide(relay_id: &str, observations: &Json) -> Json {
     let held = held_claims(relay_id, &claims);
     book.records.retain(|id, _| held.contains(id));
     adopt(&mut book, &observations);
+    show_rows(&book);
     let (clock, now) = (book.catalog.clock, book.now);
     // Two rows with one match value would be upserted into one record: the first alone is created.
     let mut creating = BTreeSet::new();
@@ -85,6 +86,12 @@ pub fn decide(relay_id: &str, observations: &Json) -> Json {
             settled.push(json!(seen.claim));
             continue;
         };
+        if record.mapping.braked {
+            // It was stopped since the claim.
+            record.queue = Queue::Hold;
+            settled.push(json!(seen.claim));
+            continue;
+        }
         if seen.found == Some(false)
             && record.status == "new"
             && record.hubspot_id.is_none()
@@ -132,6 +139,39 @@ pub fn decide(relay_id: &str, observations: &Json) -> Json {
         super::refused_by_table(*link, None, None, 0, reason);
     }
     json!({"reads": reads, "writes": writes.into_values().collect::<Vec<_>>(), "settled": settled})
+}
+
+/// Reads the sensitive fields of these records' rows: what is sent of them is known from there and nowhere
+/// else. A row that holds something else than is recorded is captured, should nobody have done so.
+pub fn show_rows(book: &Book) {
+    let mut by_mapping: BTreeMap<i32, Vec<&str>> = BTreeMap::new();
+    for record in book.records.values().filter(|r| r.mapping.is_sensitive()) {
+        by_mapping.entry(record.mapping.id).or_default().push(&record.key);
+    }
+    for (id, keys) in by_mapping {
+        let Some(mapping) = book.catalog.mappings.get(&id) else {
+            continue;
+        };
+        let fields: Vec<Rc<Field>> = mapping.fields.iter().filter(|f| f.sensitive).cloned().collect();
+        let rows = read_rows(mapping, &keys, &fields, false);
+        for record in book.records.values().filter(|r| r.mapping.id == id) {
+            let Some(texts) = rows.get(&record.key) else { continue };
+            let moved: Vec<_> = waiting(record)
+                .into_iter()
+                .filter_map(|f| Some((texts.get(&f.id)?.clone(), f)))
+                .filter(|(text, f)| {
+                    record
+                        .fields
+                        .get(&f.id)
+                        .is_some_and(|e| e.state.row.as_deref() != text.as_deref())
+                })
+                .map(|(text, f)| (f, text))
+                .collect();
+            if !moved.is_empty() {
+                recapture(record, &moved);
+            }
+        }
+    }
 }
 
 /// Gives back the claims of records whose rows could not be written; their decisions are made again later.
@@ -517,6 +557,11 @@ fn write(record: &mut Record, token: i64, sends: Vec<(Rc<Field>, Value)>, clock:
 fn convert_all(record: &mut Record, sends: Vec<(Rc<Field>, Value)>, clock: Clock, now: i64) -> Map<String, Json> {
     let mut properties = Map::new();
     for (field, value) in sends {
+        if sensitive::clear(&field, &value).is_none() {
+            // The row holds something else by now: that is sent, once it is taken over.
+            record.event(&field, clock, now, |state, _, out| state.forget_in_flight(out));
+            continue;
+        }
         match convert::to_hubspot(&field, &value) {
             Ok(text) => {
                 record.log(

@@ -6,6 +6,7 @@ mod absorb;
 mod apply;
 mod archive;
 mod backlog;
+mod brake;
 mod claim;
 mod collision;
 mod complete;
@@ -19,6 +20,7 @@ mod rekey;
 mod shed;
 
 use absorb::absorb;
+pub use receive::lock_event;
 
 use crate::book::Book;
 use crate::catalog::Catalog;

@@ -19,7 +19,7 @@ FROM (SELECT * FROM hubspot.failed_syncs WHERE status = 'open' AND direction = '
         AND failed_at <= to_timestamp(($1::json->>'now')::bigint / 1e6) - least(attempts - 1, 60) * interval '1 minute'
       ORDER BY id LIMIT ($1::json->>'max')::int) f
 JOIN hubspot.sync_state s ON s.link_id = f.link_id AND s.field_id = f.field_id AND s.parked
-JOIN hubspot.field_mapping x ON x.id = f.field_id JOIN hubspot.object_mapping m ON m.id = x.mapping_id AND m.enabled"#;
+JOIN hubspot.field_mapping x ON x.id = f.field_id AND NOT x.sensitive JOIN hubspot.object_mapping m ON m.id = x.mapping_id AND m.enabled"#;
 
 /// See the contract.
 pub fn refusals() -> Json {

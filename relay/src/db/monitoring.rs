@@ -47,6 +47,8 @@ pub struct Figures {
     pub clock_offset_seconds: Option<f64>,
     /// How far that may be off.
     pub clock_uncertainty_seconds: Option<f64>,
+    /// Mappings whose brake is on.
+    pub brakes_on: i64,
     /// Rows of `hubspot.mapping_problems`.
     pub mapping_problems: i64,
     /// Rows of `hubspot.alerts`.

@@ -9,7 +9,7 @@ use crate::book::{Book, Entry, Record, Written, read_rows};
 use crate::catalog::{Catalog, Clock, Field, Mapping};
 use crate::relay::decide::{Observation, remember};
 use crate::relay::{absorb_all, collision, now_us, one_at_a_time, refused_by_table};
-use crate::{convert, spi};
+use crate::{convert, sensitive, spi};
 use hubspot_sync_core::field::{Comparison, FieldState, Found, Version};
 use hubspot_sync_core::mapping::Direction;
 use hubspot_sync_core::value::Value;
@@ -380,8 +380,8 @@ fn fields(run: &Run, record: &mut Record, seen: &Observation, clock: Clock, now:
         findings.push(Finding {
             field: Some(field.field.clone()),
             kind,
-            warp_value: before.row.as_deref().map(str::to_owned),
-            hubspot_value: value.as_ref().map_or(text, Value::as_deref).map(str::to_owned),
+            warp_value: sensitive::shown(field, record.link_id, before.row.as_deref()),
+            hubspot_value: sensitive::shown(field, record.link_id, value.as_ref().map_or(text, Value::as_deref)),
             action: action(&before, &record.entry(field).state),
             ..finding(record)
         });

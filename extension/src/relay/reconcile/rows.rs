@@ -2,10 +2,10 @@
 
 use super::run::{Finding, Position, Run};
 use crate::catalog::Mapping;
-use crate::convert;
 use crate::mapping::look;
 use crate::mapping::scan::{self, Scan};
 use crate::relay::{absorb_all, one_at_a_time};
+use crate::{convert, sensitive};
 use hubspot_sync_core::mapping::Direction;
 use serde_json::Value as Json;
 use std::rc::Rc;
@@ -88,9 +88,8 @@ fn report(run: &mut Run, mapping: &Mapping, change: &Json) {
         let Some(field) = mapping.field(name) else { continue };
         let finding = Finding {
             field: Some(name.clone()),
-            warp_value: convert::from_warp(field, pair[1].as_str())
-                .as_deref()
-                .map(str::to_owned),
+            // Under no record: what is shown of it says nothing of another run's findings.
+            warp_value: sensitive::shown(field, 0, convert::from_warp(field, pair[1].as_str()).as_deref()),
             ..record.clone()
         };
         match field.sync_direction {

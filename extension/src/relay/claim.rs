@@ -5,9 +5,11 @@ use super::decide::{self, Next};
 use super::{absorb, may_work, now_us};
 use crate::book::{Book, Fields, Lifecycle, Queue, Record, read_rows};
 use crate::catalog::{Catalog, Clock, Field, Mapping};
+use crate::error::raise;
 use crate::spi;
 use hubspot_sync_core::field::Read;
 use hubspot_sync_core::mapping::Direction;
+use pgrx::PgSqlErrorCode;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -84,6 +86,23 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
     .iter()
     .filter_map(|row| Some((row[0].as_i64()?, (row[1].as_i64()?, row[2].as_i64()?))))
     .collect();
+    let claims = match spi::subtransaction(|| hand_out(&claimed, cache_ttl_ms, true)) {
+        Ok(claims) => claims,
+        // Somebody wants this call to end.
+        Err(raised) if raised.state.starts_with("57") => raise(
+            PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
+            raised.message,
+            "the relay calls again; nothing was changed",
+        ),
+        // What is recorded of one record is refused: the relay finds out which by deciding fewer at a time.
+        Err(_) => hand_out(&claimed, cache_ttl_ms, false),
+    };
+    let next = spi::call(NEXT, &json!({"captured": full_page}));
+    json!({"claims": claims, "more": next["more"], "next_due_ms": next["next_due_ms"]})
+}
+
+/// The claims of these records, each with its fencing token and attempt. With `decide`, what needs no read is decided at once.
+fn hand_out(claimed: &BTreeMap<i64, (i64, i64)>, cache_ttl_ms: i32, decide: bool) -> Vec<Json> {
     let ids: Vec<i64> = claimed.keys().copied().collect();
     let mut book = Book::open_for(Catalog::load(), &ids, &Fields::AtWork(&[]), now_us());
     identify(&mut book);
@@ -117,7 +136,7 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
         let fresh_since = now - i64::from(cache_ttl_ms) * 1000;
         match what_to_read(record, fresh_since) {
             // Nothing to look at: what is to be sent can be said at once.
-            Read::Nothing => match decide::unread(record, *token, clock, now) {
+            Read::Nothing if decide => match decide::unread(record, *token, clock, now) {
                 Next::Write(write) => claims.push(decided(record, *token, *attempt, write)),
                 Next::Read(read) => claims.push(numbered(record, *token, *attempt, read)),
                 Next::Settled => record.queue = Queue::Finish,
@@ -126,8 +145,7 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
         }
     }
     book.flush();
-    let next = spi::call(NEXT, &json!({"captured": full_page}));
-    json!({"claims": claims, "more": next["more"], "next_due_ms": next["next_due_ms"]})
+    claims
 }
 
 /// Finds out, for records not linked yet, the HubSpot id their row holds or the value that identifies them.

@@ -293,6 +293,38 @@ async fn a_relays_role_runs_a_whole_sync_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
+/// Granting again changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grants_are_idempotent_and_take_any_name() -> Result<()> {
+    let world = World::without_relay("grants_again", |_| ()).await?;
+    // Quotes, dots, letters of elsewhere, and as long as a name may be.
+    let odd = format!("p xyz\"o'd.d\" {}", "é".repeat(25));
+    assert_eq!(odd.len(), 63);
+    let quoted = format!("\"{}\"", odd.replace('"', "\"\""));
+    world.sql.batch_execute(&format!("CREATE ROLE {quoted}")).await?;
+    let mut before = BTreeSet::new();
+    for kind in ["relay", "viewer", "admin"] {
+        for again in [false, true] {
+            world
+                .sql
+                .query_one(&format!("SELECT hubspot.grant_{kind}($1::text::name)"), &[&odd])
+                .await
+                .with_context(|| kind.to_owned())?;
+            let granted: BTreeSet<String> = relations(&world.sql, &odd)
+                .await?
+                .into_iter()
+                .chain(functions(&world.sql, &odd).await?)
+                .collect();
+            assert!(!granted.is_empty(), "{kind}");
+            if again {
+                assert_eq!(granted, before, "{kind}");
+            }
+            before = granted;
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_admin_maps_own_tables_and_decides() -> Result<()> {
     let mut world = World::without_relay("admin", |_| ()).await?;

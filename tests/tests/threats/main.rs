@@ -5,6 +5,7 @@
 
 mod definers;
 mod install;
+mod list;
 mod names;
 mod roles;
 mod routes;

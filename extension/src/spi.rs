@@ -142,6 +142,9 @@ pub fn may_act_as(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
 
 /// Runs `body` in a subtransaction: when PostgreSQL raises an error in it, its effects are undone and the error's
 /// message comes back. The message may quote values: it goes into `failed_syncs`, never into a log line.
+///
+/// An error that is not about what was done but about the moment (cancelled, out of time, no lock, no memory, no disk) is
+/// raised again: it must not pass for the table's or the function's own refusal.
 pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, String> {
     // SAFETY: the pattern of PL/pgSQL's exception blocks: memory context and resource owner are put back on both ways
     // out, and the subtransaction is released or rolled back exactly once.
@@ -151,8 +154,8 @@ pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, Str
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(memory);
         let outcome = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
-            .catch_others(|caught| Err(message_of(&caught)))
-            .catch_rust_panic(|caught| Err(message_of(&caught)))
+            .catch_others(Err)
+            .catch_rust_panic(Err)
             .execute();
         match outcome {
             Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
@@ -160,8 +163,28 @@ pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, Str
         }
         pg_sys::MemoryContextSwitchTo(memory);
         pg_sys::CurrentResourceOwner = owner;
-        outcome
+        outcome.map_err(|caught| match is_of_the_moment(&caught) {
+            true => caught.rethrow(),
+            false => message_of(&caught),
+        })
     }
+}
+
+fn is_of_the_moment(caught: &pg_sys::panic::CaughtError) -> bool {
+    use pg_sys::panic::CaughtError;
+    let code = match caught {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report.sql_error_code(),
+        CaughtError::RustPanic { ereport, .. } => ereport.sql_error_code(),
+    };
+    matches!(
+        code,
+        PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+            | PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+            | PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE
+            | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+            | PgSqlErrorCode::ERRCODE_DISK_FULL
+            | PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
+    )
 }
 
 fn message_of(caught: &pg_sys::panic::CaughtError) -> String {

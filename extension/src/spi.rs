@@ -166,6 +166,11 @@ pub struct Raised {
 }
 
 impl Raised {
+    /// Whether somebody else was in the way: the same may succeed a moment later.
+    pub fn is_contention(&self) -> bool {
+        matches!(self.state.as_str(), "55P03" | "40001" | "40P01")
+    }
+
     fn by(caught: &pg_sys::panic::CaughtError) -> Raised {
         use pg_sys::panic::CaughtError;
         let report = match caught {
@@ -184,7 +189,18 @@ impl Raised {
 
 /// Runs `body` in a subtransaction: when PostgreSQL raises an error in it, its effects are undone and the error's
 /// message and SQLSTATE come back. The message may quote values: it goes into `failed_syncs`, never into a log line.
+///
+/// An error that is not about what was done but about the moment (cancelled, out of time, no memory, no disk) is raised again:
+/// it must not pass for the table's or the function's own refusal. For want of a lock see [`Raised::is_contention`].
 pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, Raised> {
+    attempt(body).map_err(|caught| match is_of_the_moment(&caught) {
+        true => caught.rethrow(),
+        false => Raised::by(&caught),
+    })
+}
+
+/// Runs `body` in a subtransaction; whatever error is raised in it undoes its effects and comes back.
+pub fn attempt<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, pg_sys::panic::CaughtError> {
     // SAFETY: the pattern of PL/pgSQL's exception blocks: memory context and resource owner are put back on both ways
     // out, and the subtransaction is released or rolled back exactly once.
     unsafe {
@@ -193,8 +209,8 @@ pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, Rai
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(memory);
         let outcome = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
-            .catch_others(|caught| Err(Raised::by(&caught)))
-            .catch_rust_panic(|caught| Err(Raised::by(&caught)))
+            .catch_others(Err)
+            .catch_rust_panic(Err)
             .execute();
         match outcome {
             Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
@@ -204,4 +220,18 @@ pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, Rai
         pg_sys::CurrentResourceOwner = owner;
         outcome
     }
+}
+
+fn is_of_the_moment(caught: &pg_sys::panic::CaughtError) -> bool {
+    use pg_sys::panic::CaughtError;
+    let code = match caught {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report.sql_error_code(),
+        CaughtError::RustPanic { ereport, .. } => ereport.sql_error_code(),
+    };
+    matches!(
+        code,
+        PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+            | PgSqlErrorCode::ERRCODE_DISK_FULL
+            | PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
+    )
 }

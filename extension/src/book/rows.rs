@@ -268,6 +268,9 @@ fn delete_rows(mapping: &Mapping, rows: &[(i64, String)], written: &mut Written)
                 written.refused.insert(*link, reason.to_owned());
             }
             Ok(_) => {}
+            Err(raised) if raised.is_contention() => {
+                written.busy.insert(*link);
+            }
             Err(raised) => {
                 written.refused.insert(*link, reason(mapping, raised));
             }
@@ -408,8 +411,14 @@ fn write_group(mapping: &Mapping, ids: &[i32], rows: &[RowWrite], written: &mut 
     }
     // Somebody's constraint or trigger refused the page: find the culprits, the others go on.
     for row in rows {
-        if let Err(raised) = one(&[row]) {
-            written.refused.insert(row.link_id, reason(mapping, raised));
+        match one(&[row]) {
+            Ok(()) => {}
+            Err(raised) if raised.is_contention() => {
+                written.busy.insert(row.link_id);
+            }
+            Err(raised) => {
+                written.refused.insert(row.link_id, reason(mapping, raised));
+            }
         }
     }
 }

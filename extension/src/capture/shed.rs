@@ -87,7 +87,7 @@ pub(super) unsafe fn mark(mapping_id: i32, entity_key: &[u8]) -> bool {
         let one_snapshot = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
         let kept = if one_snapshot {
             // There a mark that was taken away meanwhile is an error, which is not the application's.
-            spi::subtransaction(|| spi::call_text(KEEP, &mark).is_some()).unwrap_or(false)
+            spi::attempt(|| spi::call_text(KEEP, &mark).is_some()).unwrap_or(false)
         } else {
             spi::call_text(KEEP, &mark).is_some()
         };

@@ -213,7 +213,7 @@ fn lock(table: pg_sys::Oid, blocks: i64) -> bool {
     if blocks < LONG {
         return false;
     }
-    let locked = spi::subtransaction(|| {
+    let locked = spi::attempt(|| {
         spi::run_ddl(PATIENCE);
         spi::run_ddl("LOCK TABLE hubspot.capture IN ACCESS EXCLUSIVE MODE");
     });

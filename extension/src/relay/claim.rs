@@ -5,11 +5,9 @@ use super::decide::{self, Next};
 use super::{absorb, may_work, now_us};
 use crate::book::{Book, Fields, Lifecycle, Queue, Record, read_rows};
 use crate::catalog::{Catalog, Clock, Field, Mapping};
-use crate::error::raise;
 use crate::spi;
 use hubspot_sync_core::field::Read;
 use hubspot_sync_core::mapping::Direction;
-use pgrx::PgSqlErrorCode;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -88,12 +86,6 @@ pub fn claim(relay_id: &str, max_records: i32, lease_ms: i32, cache_ttl_ms: i32)
     .collect();
     let claims = match spi::subtransaction(|| hand_out(&claimed, cache_ttl_ms, true)) {
         Ok(claims) => claims,
-        // Somebody wants this call to end.
-        Err(raised) if raised.state.starts_with("57") => raise(
-            PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
-            raised.message,
-            "the relay calls again; nothing was changed",
-        ),
         // What is recorded of one record is refused: the relay finds out which by deciding fewer at a time.
         Err(_) => hand_out(&claimed, cache_ttl_ms, false),
     };

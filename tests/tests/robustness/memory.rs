@@ -71,7 +71,12 @@ async fn a_call_without_memory_fails_alone() -> Result<()> {
                 Some(other) => anyhow::bail!("{name} with {more} MB more: {}: {:?}", other.code(), result.err()),
             }
             // PostgreSQL's own refusals leave the session, ours end it.
-            if caller.is_closed() {
+            let ended = result
+                .as_ref()
+                .err()
+                .and_then(|error| error.as_db_error())
+                .is_some_and(|error| error.severity() == "FATAL");
+            if ended {
                 caller = connect(&url).await?;
             } else {
                 bound(backend, None)?;

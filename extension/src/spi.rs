@@ -200,7 +200,7 @@ pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, Rai
 }
 
 /// Runs `body` in a subtransaction; whatever error is raised in it undoes its effects and comes back.
-pub fn attempt<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, pg_sys::panic::CaughtError> {
+pub fn attempt<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, Box<pg_sys::panic::CaughtError>> {
     // SAFETY: the pattern of PL/pgSQL's exception blocks: memory context and resource owner are put back on both ways
     // out, and the subtransaction is released or rolled back exactly once.
     unsafe {
@@ -209,8 +209,8 @@ pub fn attempt<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, pg_sys::pa
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(memory);
         let outcome = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
-            .catch_others(Err)
-            .catch_rust_panic(Err)
+            .catch_others(|caught| Err(Box::new(caught)))
+            .catch_rust_panic(|caught| Err(Box::new(caught)))
             .execute();
         match outcome {
             Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),

@@ -34,6 +34,15 @@ pub const CALLS: &[(&str, &str)] = &[
         "SELECT hubspot.relay_retry(ids) FROM (SELECT jsonb_agg(id) AS ids FROM hubspot.failed_syncs) x",
     ),
     ("relay_receive", "SELECT hubspot.relay_receive(event(9, 8, 'There 8'))"),
+    (
+        "relay_journal_take",
+        "SELECT hubspot.relay_journal_take('r1', 42, 60000, true)",
+    ),
+    (
+        "relay_journal_store",
+        "SELECT hubspot.relay_journal_take('r1', 42, 60000, false); SELECT hubspot.relay_journal_store('r1', 42, fence, journal_offset, 'next', event(10, 8, 'There 8'), true)
+         FROM hubspot.webhook_journal",
+    ),
     ("relay_apply", "SELECT hubspot.relay_apply(10)"),
     (
         "relay_reconcile",
@@ -94,6 +103,10 @@ pub const CALLS: &[(&str, &str)] = &[
     ),
     ("enable", "SELECT hubspot.enable('deal')"),
     ("disable", "SELECT hubspot.disable('deal')"),
+    (
+        "release",
+        "UPDATE hubspot.object_mapping SET braked_at = now(), brake_reason = 'many changes' WHERE entity_type = 'deal'; SELECT hubspot.release('deal')",
+    ),
     ("pause", "SELECT hubspot.pause()"),
     ("resume", "SELECT hubspot.resume()"),
     ("arm", "SELECT hubspot.arm(42)"),
@@ -132,6 +145,7 @@ pub const CALLS: &[(&str, &str)] = &[
         "SELECT count(r)::text FROM hubspot.reconciliation_runs i, hubspot.reconciliation_report(i.id) r",
     ),
     ("status", "SELECT hubspot.status()"),
+    ("judge_alerts", "SELECT count(*)::text FROM hubspot.judge_alerts()"),
     (
         "explain",
         "SELECT count(*)::text FROM hubspot.explain('deal', '1', 'name')",
@@ -180,6 +194,18 @@ pub const CALLS: &[(&str, &str)] = &[
     (
         "page_retry",
         "SELECT hubspot.page_retry('somebody', ARRAY[id], NULL) FROM hubspot.failed_syncs",
+    ),
+    (
+        "page_retry_preview",
+        "SELECT hubspot.page_retry_preview('{}', NULL, 10)",
+    ),
+    (
+        "page_compare",
+        "SELECT hubspot.cancel_reconciliation(id) FROM hubspot.reconciliation_runs WHERE finished_at IS NULL; SELECT hubspot.page_compare('somebody', 'deal', true)",
+    ),
+    (
+        "page_cancel",
+        "SELECT hubspot.page_cancel('somebody', min(id)) FROM hubspot.reconciliation_runs WHERE finished_at IS NULL",
     ),
     ("page_failure_ids", "SELECT hubspot.page_failure_ids('{}', 10)"),
     ("page_actions", "SELECT hubspot.page_actions(NULL, 10)"),

@@ -66,6 +66,10 @@ async fn a_full_disk_refuses_calls_and_keeps_them_whole() -> Result<()> {
     let folder = cluster.small_disk_path().context("folder")?;
     move_tables(&other, &folder).await?;
     let picture = Picture::new(&other).await?;
+    // Whether any statement still finds room when the disk is full is a matter of how full the last pages are.
+    caller
+        .batch_execute("INSERT INTO deal SELECT n, 'B-' || n, 'Name', 'Note' FROM generate_series(500001, 500050) n")
+        .await?;
     let ballast = Ballast::fill(&cluster)?;
 
     let counts = "SELECT (SELECT count(*) FROM deal), (SELECT count(*) FROM hubspot.capture WHERE op = 'I')";

@@ -33,6 +33,10 @@ SELECT hubspot.page_retry('somebody', ARRAY[id], NULL) FROM hubspot.failed_syncs
 SELECT hubspot.forget('kept', '2');
 INSERT INTO hubspot.capture_shed SELECT id, '4' FROM hubspot.object_mapping;
 INSERT INTO hubspot.reconciliation_discrepancies (run_id, entity_type, entity_key, kind, action) SELECT id, 'kept', '1', 'value_differs', 'reported' FROM hubspot.reconciliation_runs;
+SELECT hubspot.relay_journal_take('r', 42, 60000, false);
+INSERT INTO hubspot.brake_held SELECT min(id), 0, now() FROM hubspot.link;
+INSERT INTO hubspot.sensitive_key (key) VALUES (repeat('0f', 32));
+INSERT INTO hubspot.sensitive_held SELECT l.id, f.id, 'token', 'locked' FROM hubspot.link l, hubspot.field_mapping f ORDER BY 1, 2 LIMIT 1;
 INSERT INTO kept VALUES (5, 'B-5', 'five');
 "#;
 

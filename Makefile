@@ -115,6 +115,18 @@ test-e2e: ## End-to-end tests with PostgreSQL and the simulator (after make ext)
 test-alerts: ## Metrics, alert rules, dashboard and runbook against a relay that runs (after make ext)
 	@$(SUITE) alerts $(CARGO) test --locked -p hubspot_sync_tests --test monitoring
 
+.PHONY: test-sql
+test-sql: ## What people ask in SQL: status, plan, explain, estimate, figures over time; comments (after make ext)
+	@$(SUITE) sql $(CARGO) test --locked -p hubspot_sync_tests --test plan --test history --test regress --test comments
+
+.PHONY: test-cli
+test-cli: ## The relay's command line: check, provision, conflicts, JSON, exit codes (after make ext)
+	@$(SUITE) cli $(CARGO) test --locked -p hubspot_sync_tests --test command_line --test setup
+
+.PHONY: test-service
+test-service: ## Units, settings example, ready and watchdog, man page and completions (no PostgreSQL)
+	@$(SUITE) service $(CARGO) test --locked -p hubspot-relay --test service
+
 # PostgreSQL's own test programs, beside its makefiles.
 PG_TESTS = $(dir $(shell $(PG_CONFIG) --pgxs))../test
 

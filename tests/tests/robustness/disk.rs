@@ -10,7 +10,9 @@ use hubspot_sync_tests::cluster::{Cluster, Options, connect};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-const DISK_BYTES: u64 = 24 << 20;
+/// What calls that are rolled back leave behind has room, too.
+const DISK_BYTES: u64 = 128 << 20;
+const SPARE_BYTES: u64 = 256 << 10;
 
 /// Takes what room is left, and gives it back when dropped.
 struct Ballast(std::path::PathBuf);
@@ -22,6 +24,9 @@ impl Ballast {
         for size in [65_536, 4_096, 1] {
             while file.write_all(&vec![1; size]).is_ok() {}
         }
+        // Some statements are to succeed before one is refused.
+        let full = file.metadata()?.len();
+        file.set_len(full.saturating_sub(SPARE_BYTES))?;
         Ok(Ballast(path))
     }
 }
@@ -66,17 +71,13 @@ async fn a_full_disk_refuses_calls_and_keeps_them_whole() -> Result<()> {
     let folder = cluster.small_disk_path().context("folder")?;
     move_tables(&other, &folder).await?;
     let picture = Picture::new(&other).await?;
-    // Whether any statement still finds room when the disk is full is a matter of how full the last pages are.
-    caller
-        .batch_execute("INSERT INTO deal SELECT n, 'B-' || n, 'Name', 'Note' FROM generate_series(500001, 500050) n")
-        .await?;
     let ballast = Ballast::fill(&cluster)?;
 
     let counts = "SELECT (SELECT count(*) FROM deal), (SELECT count(*) FROM hubspot.capture WHERE op = 'I')";
     let mut full = false;
     for n in 1..400 {
         let statement = format!(
-            "INSERT INTO deal SELECT n, 'B-' || n, 'Name', repeat('long ', 20) FROM generate_series({n} * 1000, {n} * 1000 + 99) n"
+            "INSERT INTO deal SELECT n, 'B-' || n, 'Name', repeat('long ', 20) FROM generate_series({n} * 10000, {n} * 10000 + 99) n"
         );
         match state_of(&caller.batch_execute(&statement).await) {
             None => (),
@@ -90,6 +91,7 @@ async fn a_full_disk_refuses_calls_and_keeps_them_whole() -> Result<()> {
     ensure!(full, "the disk was not filled");
     let row = caller.query_one(counts, &[]).await?;
     let (rows, captured): (i64, i64) = (row.get(0), row.get(1));
+    ensure!(captured > 0, "the disk was full from the start");
     assert_eq!(rows - 8, captured, "rows that are there and rows that were captured");
 
     let before = picture.take(&other).await?;

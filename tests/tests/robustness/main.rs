@@ -67,7 +67,10 @@ impl Picture {
 
     async fn take(&self, sql: &Client) -> Result<Vec<String>> {
         let rows = sql.query(&self.query, &[]).await.context("picture")?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        let mut lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        // A plan with workers gives them in any order.
+        lines.sort();
+        Ok(lines)
     }
 }
 

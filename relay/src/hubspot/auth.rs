@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::error::{Failure, FailureClass, RatePolicy, classify};
+use super::error::{Failure, FailureClass, classify};
 use crate::config::validate::read_secret;
 use crate::config::{ConfigError, Hubspot};
 use crate::telemetry::event;
@@ -382,15 +382,7 @@ fn form<'a>(fields: impl Iterator<Item = &'a (&'a str, &'a str)>) -> String {
 }
 
 fn failure(class: FailureClass, status: Option<u16>, message: &str) -> Failure {
-    Failure {
-        operation: "token",
-        class,
-        status,
-        retry_after: None,
-        policy: RatePolicy::Unknown,
-        message: message.to_owned(),
-        body: None,
-    }
+    Failure::new("token", class, status, message)
 }
 
 #[cfg(test)]

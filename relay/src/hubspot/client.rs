@@ -526,15 +526,7 @@ pub(super) fn transport_failure(operation: &'static str, error: &reqwest::Error)
         FailureClass::Timeout => "no answer within hubspot.timeout",
         _ => "the connection broke before the answer was complete",
     };
-    Failure {
-        operation,
-        class,
-        status: None,
-        retry_after: None,
-        policy: RatePolicy::Unknown,
-        message: message.to_owned(),
-        body: None,
-    }
+    Failure::new(operation, class, None, message)
 }
 
 #[cfg(test)]

@@ -96,6 +96,21 @@ pub struct Failure {
     pub body: Option<Box<ErrorBody>>,
 }
 
+impl Failure {
+    /// A failure that HubSpot's answer, if there was one, says nothing more about.
+    pub(super) fn new(operation: &'static str, class: FailureClass, status: Option<u16>, message: &str) -> Self {
+        Self {
+            operation,
+            class,
+            status,
+            retry_after: None,
+            policy: RatePolicy::Unknown,
+            message: message.to_owned(),
+            body: None,
+        }
+    }
+}
+
 /// The class of an HTTP status that is not a success.
 pub fn classify(status: u16) -> FailureClass {
     match status {

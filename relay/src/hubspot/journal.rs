@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::client::{Client, parse, transport_failure};
-use super::error::{Failure, FailureClass, RatePolicy};
+use super::error::{Failure, FailureClass};
 use super::model::text_or_number;
 use super::paths::segment;
 
@@ -193,15 +193,7 @@ impl Client {
 }
 
 fn invalid(operation: &'static str, message: &str) -> Failure {
-    Failure {
-        operation,
-        class: FailureClass::Invalid,
-        status: None,
-        retry_after: None,
-        policy: RatePolicy::Unknown,
-        message: message.to_owned(),
-        body: None,
-    }
+    Failure::new(operation, FailureClass::Invalid, None, message)
 }
 
 #[cfg(test)]

@@ -80,7 +80,9 @@ pub(super) unsafe fn push(row: &Row, stamp: &Stamp, application: &[u8]) -> bool 
         };
         let Waiting { words, rows } = &mut *waiting;
         let start = words.len();
-        let bytes = capture_tuple::lay_out(words, row, application);
+        words.resize(start + capture_tuple::most_words(row, application), 0);
+        let bytes = capture_tuple::lay_out(&mut words[start..], row, application);
+        words.truncate(start + bytes.div_ceil(size_of::<u64>()));
         // SAFETY: laid out just now.
         unsafe { capture_tuple::stamp(words.as_mut_ptr().add(start), stamp) };
         rows.push(Held { start, bytes, level });

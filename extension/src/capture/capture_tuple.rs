@@ -25,26 +25,30 @@ pub(super) struct Stamp {
     pub(super) op: u8,
 }
 
-/// The tuple laid out in `words` from `start` on: how many bytes it takes. Words, so that it is aligned.
-///
-/// Everything but the [`Stamp`] is written. `application` is NULL when it is empty.
-pub(super) fn lay_out(words: &mut Vec<u64>, row: &Row, application: &[u8]) -> usize {
-    let application = Some(application).filter(|name| !name.is_empty());
-    let texts = [row.entity_key, row.old_key, row.changes, application];
+/// Words that the tuple of `row` takes at most.
+pub(super) fn most_words(row: &Row, application: &[u8]) -> usize {
+    let texts = [row.entity_key, row.old_key, row.changes, Some(application)];
     // A header and its alignment take seven bytes at most.
     let most = DATA + size_of::<[u64; 4]>() + texts.iter().flatten().map(|text| text.len() + 7).sum::<usize>();
-    let first = words.len();
-    words.resize(first + most.div_ceil(8), 0);
+    most.div_ceil(8)
+}
+
+/// The tuple laid out in `words`, which must be [`most_words`] zeroes: how many bytes it takes. Words, so that it is aligned.
+///
+/// Everything but the [`Stamp`] is written. `application` is NULL when it is empty.
+pub(super) fn lay_out(words: &mut [u64], row: &Row, application: &[u8]) -> usize {
+    assert!(words.len() >= most_words(row, application), "room for the tuple");
+    let application = Some(application).filter(|name| !name.is_empty());
+    let texts = [row.entity_key, row.old_key, row.changes, application];
     let mut nulls = 0u16;
     let mut at = DATA + STAMP;
-    // SAFETY: the word is there: at least the header's size was added.
-    let start = unsafe { words.as_mut_ptr().add(first) }.cast::<u8>();
+    let start = words.as_mut_ptr().cast::<u8>();
     for (number, text) in texts.into_iter().enumerate() {
         let Some(text) = text else {
             nulls |= 1 << (WIDTH - 4 + number);
             continue;
         };
-        // SAFETY: the buffer is large enough for all headers and texts (`most`).
+        // SAFETY: the buffer is large enough for all headers and texts (`most_words`).
         unsafe {
             let short = text.len() + 1;
             if short <= SHORT_MAX {
@@ -73,7 +77,6 @@ pub(super) fn lay_out(words: &mut Vec<u64>, row: &Row, application: &[u8]) -> us
             present.len(),
         );
     }
-    words.truncate(first + at.div_ceil(8));
     at
 }
 

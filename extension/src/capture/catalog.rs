@@ -233,10 +233,10 @@ pub unsafe fn column(descriptor: pg_sys::TupleDesc, name: &CStr) -> Option<(usiz
 /// # Safety
 /// `datum` must be a text.
 unsafe fn text(datum: pg_sys::Datum) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = super::text::Text::new();
     // SAFETY: the caller's promise.
     unsafe { super::datum_text::push_varlena(&mut out, datum) };
-    out
+    out.to_vec()
 }
 
 /// The elements of a `text[]` datum, without NULLs.

@@ -19,6 +19,7 @@ use pgrx::pg_sys;
 use pgrx::varlena::{vardata_any, varsize_any_exhdr};
 
 use super::number_text::{push_int, push_numeric};
+use super::text::Text;
 use super::tuple::{Layout, Stored};
 
 /// Days from 1970-01-01 to PostgreSQL's epoch, 2000-01-01.
@@ -107,7 +108,7 @@ impl TextForm {
     ///
     /// # Safety
     /// The tuple behind `value` must still be there and `layout` must be the column's.
-    pub(super) unsafe fn append(&self, value: Stored, layout: &Layout, out: &mut Vec<u8>) -> bool {
+    pub(super) unsafe fn append(&self, value: Stored, layout: &Layout, out: &mut Text) -> bool {
         if value.is_null() {
             return false;
         }
@@ -257,7 +258,7 @@ unsafe fn fix_settings() -> i32 {
 ///
 /// # Safety
 /// `datum` must be a varlena with text in it.
-pub(super) unsafe fn push_varlena(out: &mut Vec<u8>, datum: pg_sys::Datum) {
+pub(super) unsafe fn push_varlena(out: &mut Text, datum: pg_sys::Datum) {
     // SAFETY: detoasting gives a plain varlena, in memory of the trigger call.
     unsafe {
         let text = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
@@ -266,12 +267,12 @@ pub(super) unsafe fn push_varlena(out: &mut Vec<u8>, datum: pg_sys::Datum) {
     }
 }
 
-fn push_display(out: &mut Vec<u8>, value: impl core::fmt::Display) {
-    // Writing to a Vec cannot fail.
+fn push_display(out: &mut Text, value: impl core::fmt::Display) {
+    // Writing to memory cannot fail.
     let _ = write!(out, "{value}");
 }
 
-fn push_float(out: &mut Vec<u8>, float: f64, shortest: impl core::fmt::Display) {
+fn push_float(out: &mut Text, float: f64, shortest: impl core::fmt::Display) {
     if float.is_nan() {
         out.extend_from_slice(b"NaN");
     } else if float.is_infinite() {
@@ -284,7 +285,7 @@ fn push_float(out: &mut Vec<u8>, float: f64, shortest: impl core::fmt::Display) 
     }
 }
 
-fn push_uuid(out: &mut Vec<u8>, uuid: [u8; 16]) {
+fn push_uuid(out: &mut Text, uuid: [u8; 16]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     for (at, byte) in uuid.into_iter().enumerate() {
         if matches!(at, 4 | 6 | 8 | 10) {
@@ -295,7 +296,7 @@ fn push_uuid(out: &mut Vec<u8>, uuid: [u8; 16]) {
     }
 }
 
-fn push_date(out: &mut Vec<u8>, days: i32) {
+fn push_date(out: &mut Text, days: i32) {
     match days {
         i32::MAX => out.extend_from_slice(b"infinity"),
         i32::MIN => out.extend_from_slice(b"-infinity"),
@@ -303,7 +304,7 @@ fn push_date(out: &mut Vec<u8>, days: i32) {
     }
 }
 
-fn push_timestamp(out: &mut Vec<u8>, microseconds: i64) {
+fn push_timestamp(out: &mut Text, microseconds: i64) {
     match microseconds {
         i64::MAX => out.extend_from_slice(b"infinity"),
         i64::MIN => out.extend_from_slice(b"-infinity"),
@@ -318,7 +319,7 @@ fn push_timestamp(out: &mut Vec<u8>, microseconds: i64) {
 }
 
 /// Appends a day counted from 2000-01-01 in the proleptic Gregorian calendar.
-fn push_day(out: &mut Vec<u8>, days: i64) {
+fn push_day(out: &mut Text, days: i64) {
     // Years begin in March here, so that the leap day is the last of its year.
     let shifted = days + EPOCH_DAYS + 719_468;
     let era = shifted.div_euclid(146_097);

@@ -76,7 +76,7 @@ impl Moment {
         unsafe {
             Self {
                 position: raw::GetXLogInsertRecPtr(),
-                at: raw::GetCurrentTimestamp(),
+                at: now(),
                 user: raw::GetOuterUserId(),
             }
         }
@@ -90,6 +90,19 @@ impl Moment {
 pub(super) unsafe fn command() -> pg_sys::CommandId {
     // SAFETY: asked without marking it as used it cannot raise an error.
     unsafe { raw::GetCurrentCommandId(false) }
+}
+
+/// The clock's time.
+#[inline]
+pub(super) fn now() -> pg_sys::TimestampTz {
+    // SAFETY: reads the clock; cannot raise an error.
+    unsafe { raw::GetCurrentTimestamp() }
+}
+
+/// The access method of heaps.
+pub(super) fn heap() -> *const pg_sys::TableAmRoutine {
+    // SAFETY: gives the address of a constant.
+    unsafe { raw::GetHeapamTableAmRoutine() }
 }
 
 /// What inserting many rows at once takes.
@@ -110,7 +123,7 @@ pub(super) unsafe fn append_many(relid: pg_sys::Oid, tuples: &mut [pg_sys::HeapT
     unsafe {
         pg_guard_ffi_boundary(|| {
             let relation = raw::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
-            let plain = (*relation).rd_tableam == raw::GetHeapamTableAmRoutine() && insert::is_plain(relation);
+            let plain = insert::takes_heap_insert(relation);
             if plain {
                 let old = pg_sys::MemoryContextSwitchTo(many.scratch);
                 // The records that follow take more bytes than there are tuples: whatever is captured next is behind.
@@ -170,7 +183,7 @@ pub(super) unsafe fn append_at_end(relid: pg_sys::Oid, make: impl FnOnce(&Moment
     unsafe {
         pg_guard_ffi_boundary(|| {
             let relation = raw::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
-            let plain = (*relation).rd_tableam == raw::GetHeapamTableAmRoutine() && insert::is_plain(relation);
+            let plain = insert::takes_heap_insert(relation);
             if plain {
                 let mut tuple = make(&Moment::now());
                 forget_block(relation);

@@ -25,10 +25,11 @@ use core::cell::Cell;
 use core::ffi::CStr;
 
 use pgrx::pg_sys;
+use smallvec::SmallVec;
 
 use super::capture_tuple::{self, Stamp};
 use super::ffi::Moment;
-use super::{batch, catalog, ffi};
+use super::{batch, catalog, ffi, plan};
 
 /// Number of columns of `hubspot.capture`.
 pub(super) const WIDTH: usize = 9;
@@ -77,12 +78,9 @@ thread_local! {
     static TABLE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
     /// The transaction and the command that the last row was captured in.
     static LAST: Cell<(u32, pg_sys::CommandId)> = const { Cell::new((0, 0)) };
-    /// Used again from row to row. Without a destructor: nothing runs when the backend exits.
-    static TUPLE: Cell<Option<core::mem::ManuallyDrop<Vec<u64>>>> = const { Cell::new(None) };
+    /// Whether [`TABLE`] takes no more than a heap insert.
+    static PLAIN: Cell<bool> = const { Cell::new(false) };
 }
-
-/// A buffer that grew beyond this many words is given back.
-const KEEP: usize = 8 * 1024;
 
 /// Whether the last row was captured by this command, too; from now on the last one is.
 ///
@@ -138,20 +136,16 @@ pub(super) unsafe fn append(row: &Row) {
 pub(super) unsafe fn append_now(row: &Row) {
     // SAFETY: the caller's promise.
     unsafe { batch::flush() };
-    // A call inside a call (a function of an index somebody made) finds the buffer taken and makes its own.
-    let mut words = TUPLE.take().map_or_else(Vec::new, core::mem::ManuallyDrop::into_inner);
-    words.clear();
     // SAFETY: the caller's promise. The closure leaves nothing behind; the buffer stays where it is until the insert is done.
     unsafe {
-        let bytes = capture_tuple::lay_out(&mut words, row, application());
+        let application = application();
+        let mut words: SmallVec<[u64; 64]> = SmallVec::from_elem(0, capture_tuple::most_words(row, application));
+        let bytes = capture_tuple::lay_out(&mut words, row, application);
         let tuple = words.as_mut_ptr();
         insert(|moment| {
             capture_tuple::stamp(tuple, &stamp(row, moment));
             capture_tuple::head(tuple, bytes)
         });
-    }
-    if words.capacity() <= KEEP {
-        TUPLE.set(Some(core::mem::ManuallyDrop::new(words)));
     }
 }
 
@@ -324,6 +318,8 @@ unsafe fn look_up() -> Option<pg_sys::Oid> {
         if relid == pg_sys::InvalidOid {
             return None;
         }
+        // What is found here is kept until an invalidation says otherwise.
+        plan::register_invalidation();
         let relation = pg_sys::table_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
         let descriptor = (*relation).rd_att;
         let expected = (*descriptor).natts == WIDTH as i32
@@ -331,25 +327,42 @@ unsafe fn look_up() -> Option<pg_sys::Oid> {
                 .iter()
                 .enumerate()
                 .all(|(at, name)| catalog::column_position(descriptor, name) == Some(at));
+        let plain = is_plain(relation);
         pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
         if !expected {
             return None;
         }
         // Only now: taking the lock may have brought an invalidation.
         TABLE.set(relid);
+        PLAIN.set(plain);
         Some(relid)
     }
 }
 
-/// Is a heap insert all it takes to put a row into the table?
+/// Is a heap insert all it takes to put a row into the table? Asked with a lock on it: what was found before holds unless an
+/// invalidation has come since.
 ///
 /// # Safety
 /// `relation` must be open. Called behind a guard: nothing in here may have a destructor.
-pub(super) unsafe fn is_plain(relation: pg_sys::Relation) -> bool {
+#[inline]
+pub(super) unsafe fn takes_heap_insert(relation: pg_sys::Relation) -> bool {
+    // SAFETY: a member of an open relation.
+    if TABLE.get() == unsafe { (*relation).rd_id } {
+        return PLAIN.get();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { is_plain(relation) }
+}
+
+/// # Safety
+/// `relation` must be open; nothing in here may have a destructor.
+#[cold]
+unsafe fn is_plain(relation: pg_sys::Relation) -> bool {
     // SAFETY: members of an open relation; a trigger's name is NUL-terminated.
     unsafe {
         let triggers = (*relation).trigdesc;
-        !(*(*relation).rd_rel).relhasindex
+        (*relation).rd_tableam == ffi::heap()
+            && !(*(*relation).rd_rel).relhasindex
             && (triggers.is_null()
                 || ((*triggers).numtriggers == 1 && CStr::from_ptr((*(*triggers).triggers).tgname) == RESTORED))
     }

@@ -3,8 +3,10 @@
 //! Server encodings are supersets of ASCII in which no byte of a multi-byte character is below 0x80, so escaping byte
 //! by byte is right in all of them.
 
+use super::text::Text;
+
 /// Appends `text` as a JSON string, with the quotes.
-pub(super) fn push_string(out: &mut Vec<u8>, text: &[u8]) {
+pub(super) fn push_string(out: &mut Text, text: &[u8]) {
     out.push(b'"');
     let mut copied = 0;
     let mut at = 0;
@@ -58,7 +60,7 @@ fn to_escape(text: &[u8]) -> Option<usize> {
 }
 
 /// Appends `text` as a JSON string, or `null`.
-pub(super) fn push_nullable(out: &mut Vec<u8>, text: Option<&[u8]>) {
+pub(super) fn push_nullable(out: &mut Text, text: Option<&[u8]>) {
     match text {
         Some(text) => push_string(out, text),
         None => out.extend_from_slice(b"null"),
@@ -66,16 +68,16 @@ pub(super) fn push_nullable(out: &mut Vec<u8>, text: Option<&[u8]>) {
 }
 
 /// The object `{"field":[old,new],…}` while it grows.
-pub(super) struct Changes {
-    out: Vec<u8>,
+pub(super) struct Changes<'a> {
+    out: &'a mut Text,
 }
 
-impl Changes {
-    /// An empty object, in a buffer that is used again.
-    pub(super) fn new(mut buffer: Vec<u8>) -> Self {
-        buffer.clear();
-        buffer.push(b'{');
-        Self { out: buffer }
+impl<'a> Changes<'a> {
+    /// An empty object, in `out` from its start.
+    pub(super) fn new(out: &'a mut Text) -> Self {
+        out.clear();
+        out.push(b'{');
+        Self { out }
     }
 
     /// Adds one field; `quoted_name` is its name as a JSON string already.
@@ -85,20 +87,21 @@ impl Changes {
         }
         self.out.extend_from_slice(quoted_name);
         self.out.extend_from_slice(b":[");
-        push_nullable(&mut self.out, old);
+        push_nullable(self.out, old);
         self.out.push(b',');
-        push_nullable(&mut self.out, new);
+        push_nullable(self.out, new);
         self.out.push(b']');
     }
 
     /// No field was added yet.
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.out.len() == 1
     }
 
-    /// Closes the object; the buffer holds its whole text.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    /// Closes the object; the buffer holds its whole text. False: no field was added.
+    pub(super) fn finish(self) -> bool {
+        let any = !self.is_empty();
         self.out.push(b'}');
-        self.out
+        any
     }
 }

@@ -11,6 +11,7 @@
 use pgrx::pg_sys;
 
 use super::number_text::push_numeric;
+use super::text::Text;
 use super::tuple::Stored;
 
 /// What is at a path.
@@ -31,7 +32,7 @@ const WORD: usize = size_of::<u32>();
 ///
 /// # Safety
 /// `jsonb` must be the contents of a valid jsonb.
-pub(super) unsafe fn text(jsonb: &[u8], path: &[Vec<u8>], out: &mut Vec<u8>) -> Found {
+pub(super) unsafe fn text(jsonb: &[u8], path: &[Vec<u8>], out: &mut Text) -> Found {
     let mut container = jsonb;
     for (depth, key) in path.iter().enumerate() {
         let (kind, value) = match Object::of(container).map(|object| object.get(key)) {

@@ -32,6 +32,7 @@ mod row;
 mod shed;
 mod sql;
 pub mod suppress;
+mod text;
 mod tuple;
 
 pub use catalog::column;

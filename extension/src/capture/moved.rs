@@ -52,6 +52,12 @@ thread_local! {
         const { core::mem::ManuallyDrop::new(State { any: Cell::new(false), moved: RefCell::new(Vec::new()) }) };
 }
 
+/// Is anything held back? Costs one load.
+#[inline]
+pub(super) fn any() -> bool {
+    STATE.with(|state| state.any.get())
+}
+
 /// Was this deleted row moved to another partition?
 ///
 /// # Safety
@@ -119,7 +125,7 @@ pub(super) unsafe fn hold(
 /// Only inside a transaction that may write; `inserted` must be valid.
 #[inline]
 pub(super) unsafe fn settle(mapping_id: i32, inserted: Option<pg_sys::HeapTuple>) -> Option<Moved> {
-    if !STATE.with(|state| state.any.get()) {
+    if !any() {
         return None;
     }
     // What another trigger of the same row does in between, deeper down, neither pairs nor ends the wait.
@@ -150,7 +156,7 @@ pub(super) unsafe fn settle(mapping_id: i32, inserted: Option<pg_sys::HeapTuple>
 /// # Safety
 /// Only in a transaction's pre-commit callback.
 pub(super) unsafe fn flush() {
-    if !STATE.with(|state| state.any.get()) {
+    if !any() {
         return;
     }
     for moved in take(|_| true) {
@@ -161,7 +167,7 @@ pub(super) unsafe fn flush() {
 
 /// Forgets everything, at the end of a transaction.
 pub(super) fn clear() {
-    if STATE.with(|state| state.any.get()) {
+    if any() {
         drop(take(|_| true));
     }
 }

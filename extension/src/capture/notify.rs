@@ -5,7 +5,9 @@
 //!
 //! 1. A busy relay holds the advisory lock ([`CLASS`], [`RELAY_AWAKE`]) for as long as it drains and will look again
 //!    before it sleeps: nobody needs waking. The lock is only looked at, not tried: a try writes to the lock table, and
-//!    would get into a relay's way.
+//!    would get into a relay's way. Even a look takes a lock of the lock table for itself, at which many committers queue:
+//!    so what a session has seen holds for [`TRUST`], and a relay looks for work a last time longer than that after it has
+//!    given the lock back.
 //! 2. Else the transaction tries for ([`CLASS`], [`NOTIFIER`]), which it then keeps until it has committed. Whoever does
 //!    not get it relies on the notification that is already under way. So at most one commit at a time pays for NOTIFY,
 //!    even when no relay runs at all or the relay is slow to become busy.
@@ -31,7 +33,12 @@ const NOTIFIER: u32 = 2;
 /// `field4` of an advisory lock's tag when it has two 32-bit keys.
 const TWO_KEYS: u16 = 2;
 
+/// How long a session relies on having seen a busy relay, in microseconds. `RELAY_CONTRACT.md` tells relays.
+const TRUST: i64 = 10_000;
+
 thread_local! {
+    /// When a busy relay was last seen.
+    static AWAKE_SEEN: Cell<pg_sys::TimestampTz> = const { Cell::new(0) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     static CAPTURED: Cell<bool> = const { Cell::new(false) };
 }
@@ -56,31 +63,62 @@ pub(super) fn register_callbacks() {
     }
 }
 
-#[pgrx::pg_guard]
+/// Called at each step of every transaction's end. Most have nothing to do, and are done without a guard: nothing here can
+/// raise an error.
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::{
         XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE, XACT_EVENT_PREPARE,
     };
+    let waiting = moved::any() || batch::any();
     match event {
+        XACT_EVENT_PRE_COMMIT if !waiting && (!CAPTURED.get() || awake_lately()) => CAPTURED.set(false),
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
-            // SAFETY: in a transaction that can still write.
-            unsafe {
-                moved::flush();
-                batch::flush();
-            }
-            if CAPTURED.replace(false) && event == XACT_EVENT_PRE_COMMIT {
-                // SAFETY: in a transaction that can still take locks and queue notifications.
-                unsafe { wake() };
-            }
+            // SAFETY: in a transaction that can still write, take locks and queue notifications.
+            unsafe { before_commit(event) }
         }
         XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
             CAPTURED.set(false);
-            suppress::clear();
-            moved::clear();
-            batch::clear();
+            if waiting || suppress::any() {
+                // SAFETY: drops memory of this library alone.
+                unsafe { forget() };
+            }
         }
         _ => {}
     }
+}
+
+/// Writes what waits and sees to the wake-up.
+///
+/// # Safety
+/// In the pre-commit or pre-prepare callback.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn before_commit(event: pg_sys::XactEvent::Type) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        moved::flush();
+        batch::flush();
+        if CAPTURED.replace(false) && event == pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT {
+            wake();
+        }
+    }
+}
+
+/// Drops what the transaction has left.
+///
+/// # Safety
+/// At a transaction's end.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget() {
+    suppress::clear();
+    moved::clear();
+    batch::clear();
+}
+
+/// Whether this session has seen a busy relay a moment ago.
+#[inline]
+fn awake_lately() -> bool {
+    // A clock that was set back is not relied on.
+    (0..TRUST).contains(&(ffi::now() - AWAKE_SEEN.get()))
 }
 
 #[pgrx::pg_guard]
@@ -113,7 +151,7 @@ unsafe fn wake() {
     unsafe {
         // How many sessions hold the lock or are about to: only relays do.
         if pg_sys::LockWaiterCount(&tag(RELAY_AWAKE)) > 0 {
-            return;
+            return AWAKE_SEEN.set(ffi::now());
         }
         if try_lock(&tag(NOTIFIER), pg_sys::ExclusiveLock) && queue_has_room() {
             ffi::notify(c"hubspot_outbox");

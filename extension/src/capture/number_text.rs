@@ -1,9 +1,10 @@
 //! Integers and numerics as text without PostgreSQL's output functions, which allocate and are guarded one by one.
 
+use super::text::Text;
 use super::tuple::Stored;
 
 /// Appends an integer.
-pub(super) fn push_int(out: &mut Vec<u8>, value: i64) {
+pub(super) fn push_int(out: &mut Text, value: i64) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     let mut rest = value.unsigned_abs();
@@ -37,7 +38,7 @@ const GROUP: usize = 4;
 ///
 /// # Safety
 /// The tuple behind `value` must still be there; it must be a numeric.
-pub(super) unsafe fn push_numeric(out: &mut Vec<u8>, value: Stored) -> bool {
+pub(super) unsafe fn push_numeric(out: &mut Text, value: Stored) -> bool {
     // SAFETY: the caller's promise.
     let Some(payload) = (unsafe { value.plain_varlena() }) else {
         return false;

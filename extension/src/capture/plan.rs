@@ -16,9 +16,11 @@ use std::rc::Rc;
 
 use hubspot_sync_core::value::ValueKind;
 use pgrx::pg_sys;
+use smallvec::{SmallVec, smallvec};
 
 use super::catalog;
 use super::datum_text::TextForm;
+use super::text::Text;
 use super::tuple::{Layout, Stored, stored_len};
 use super::{ffi, insert, json_out};
 use crate::sensitive;
@@ -30,13 +32,20 @@ pub(super) struct Plan {
     valid: Cell<bool>,
     /// False: no such mapping, or disabled, or its key cannot be read here. Nothing is captured.
     pub(super) active: bool,
-    /// The relation's columns up to the last one that is needed.
-    pub(super) layouts: Vec<Layout>,
+    /// The relation's columns up to the last one that is needed. With the two that follow, all that is read of an update that
+    /// changes nothing mapped: they lie in the plan itself.
+    pub(super) layouts: SmallVec<[Layout; 24]>,
+    /// Where the columns of the key are in `layouts`.
+    pub(super) key_places: SmallVec<[u16; 4]>,
+    /// Where the mapped columns are.
+    pub(super) places: SmallVec<[u16; 24]>,
+    /// What tuples older than a column have there.
+    pub(super) missing: Vec<Stored>,
     /// The key, in the mapping's order.
     pub(super) keys: Vec<Key>,
     /// Mapped columns, each once.
     pub(super) columns: Vec<Column>,
-    /// Owns what `columns` and `layouts` point to.
+    /// Owns what `columns` and `missing` point to.
     context: pg_sys::MemoryContext,
 }
 
@@ -58,7 +67,7 @@ pub(super) struct Column {
     pub(super) binary: bool,
     /// Some field has a path.
     pub(super) has_path: bool,
-    pub(super) fields: Vec<Field>,
+    pub(super) fields: SmallVec<[Field; 1]>,
 }
 
 /// `json_extract_path_text` or its jsonb sister.
@@ -74,7 +83,7 @@ pub(super) struct Field {
     /// The same path; empty when there is none.
     pub(super) keys: Vec<Vec<u8>>,
     /// Hashes stand for its values.
-    pub(super) seal: Option<Seal>,
+    pub(super) seal: Option<Box<Seal>>,
 }
 
 /// What it takes to hash a sensitive field's values.
@@ -146,15 +155,20 @@ pub(super) unsafe fn get(relation: pg_sys::Relation, mapping_id: i32) -> Rc<Plan
     })
 }
 
+/// Registers the callback for invalidations, once per backend.
+pub(super) fn register_invalidation() {
+    if !CACHE.with(|cache| cache.registered.replace(true)) {
+        // SAFETY: the callback is a function of this library, which is never unloaded.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(on_invalidation), pg_sys::Datum::from(0)) };
+    }
+}
+
 /// Builds a plan and puts it into the cache in place of its stale predecessors.
 ///
 /// # Safety
 /// As for [`get`].
 unsafe fn rebuild(cache: &Cache, relation: pg_sys::Relation, relid: pg_sys::Oid, mapping_id: i32) -> Rc<Plan> {
-    if !cache.registered.replace(true) {
-        // SAFETY: the callback is a function of this library, which is never unloaded.
-        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(on_invalidation), pg_sys::Datum::from(0)) };
-    }
+    register_invalidation();
     cache.loading.set(relid);
     cache.loading_stale.set(false);
     // SAFETY: the caller's promise.
@@ -212,7 +226,10 @@ unsafe fn load(cache: &Cache, relation: pg_sys::Relation, relid: pg_sys::Oid, ma
             mapping_id,
             valid: Cell::new(false),
             active: false,
-            layouts: Vec::new(),
+            layouts: SmallVec::new(),
+            key_places: SmallVec::new(),
+            places: SmallVec::new(),
+            missing: Vec::new(),
             keys: Vec::new(),
             columns: Vec::new(),
             context,
@@ -265,16 +282,18 @@ unsafe fn load(cache: &Cache, relation: pg_sys::Relation, relid: pg_sys::Oid, ma
                 Some(path) => Some(catalog::text_array(path, context)),
                 None => None,
             };
-            let mut quoted_name = Vec::with_capacity(field.name.len() + 2);
+            let mut quoted_name = Text::new();
             json_out::push_string(&mut quoted_name, &field.name);
-            let seal = field.sensitive.map(|(field_id, kind)| Seal {
-                key: key.get_or_insert_with(|| catalog::sensitive_key()).clone(),
-                field_id,
-                kind: serde_json::from_value(String::from_utf8_lossy(&kind).into()).unwrap_or(ValueKind::Text),
+            let seal = field.sensitive.map(|(field_id, kind)| {
+                Box::new(Seal {
+                    key: key.get_or_insert_with(|| catalog::sensitive_key()).clone(),
+                    field_id,
+                    kind: serde_json::from_value(String::from_utf8_lossy(&kind).into()).unwrap_or(ValueKind::Text),
+                })
             });
             let field = Field {
                 name: field.name,
-                quoted_name,
+                quoted_name: quoted_name.to_vec(),
                 path,
                 keys: field.path.unwrap_or_default(),
                 seal,
@@ -292,7 +311,7 @@ unsafe fn load(cache: &Cache, relation: pg_sys::Relation, relid: pg_sys::Oid, ma
                     extract,
                     binary: pg_sys::getBaseType((*attribute).atttypid) == pg_sys::JSONBOID,
                     has_path,
-                    fields: vec![field],
+                    fields: smallvec![field],
                 });
             }
         }
@@ -303,7 +322,9 @@ unsafe fn load(cache: &Cache, relation: pg_sys::Relation, relid: pg_sys::Oid, ma
             .chain(plan.columns.iter().map(|c| c.at))
             .max();
         let needed = last.map_or(0, |last| last + 1);
-        plan.layouts = (0..needed).map(|at| layout(relation, at, context)).collect();
+        (plan.layouts, plan.missing) = (0..needed).map(|at| layout(relation, at, context)).unzip();
+        plan.key_places = plan.keys.iter().map(|key| key.at as u16).collect();
+        plan.places = plan.columns.iter().map(|column| column.at as u16).collect();
         plan.active = !plan.keys.is_empty();
         plan
     }
@@ -358,7 +379,7 @@ unsafe fn position(attribute: pg_sys::Form_pg_attribute) -> usize {
 ///
 /// # Safety
 /// The relation must be open and have that column; `context` must outlive the plan's use.
-unsafe fn layout(relation: pg_sys::Relation, at: usize, context: pg_sys::MemoryContext) -> Layout {
+unsafe fn layout(relation: pg_sys::Relation, at: usize, context: pg_sys::MemoryContext) -> (Layout, Stored) {
     // SAFETY: an attribute of an open relation; the missing value is copied into the plan's context.
     unsafe {
         let descriptor = (*relation).rd_att;
@@ -368,7 +389,7 @@ unsafe fn layout(relation: pg_sys::Relation, at: usize, context: pg_sys::MemoryC
             b's' => align_of::<i16>(),
             b'i' => align_of::<i32>(),
             _ => align_of::<f64>(),
-        };
+        } as u8;
         let mut missing = Stored::NULL;
         if attribute.atthasmissing {
             let mut is_null = true;
@@ -392,12 +413,12 @@ unsafe fn layout(relation: pg_sys::Relation, at: usize, context: pg_sys::MemoryC
                 missing = Stored::new(copy, len);
             }
         }
-        Layout {
+        let layout = Layout {
             len: attribute.attlen,
             align,
             by_value: attribute.attbyval,
-            missing,
-        }
+        };
+        (layout, missing)
     }
 }
 

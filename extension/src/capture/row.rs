@@ -1,36 +1,29 @@
 //! From one row event to one captured row.
 
-use core::cell::Cell;
-
 use pgrx::pg_sys;
+use smallvec::SmallVec;
 
 use super::insert::{self, Op, Row};
 use super::json_out::{self, Changes};
 use super::json_path::{self, Found};
 use super::moved::Moved;
 use super::plan::{self, Column, Extract, Plan};
+use super::text::{Columns, Text};
 use super::tuple::{self, Stored};
 use super::{datum_text, moved, notify, shed, suppress};
 
-/// Buffers that are used again from call to call. A call inside a call (an output function that runs SQL) finds them
-/// taken and makes its own.
+/// What a call puts together.
 #[derive(Default)]
 struct Scratch {
-    old: Vec<Stored>,
-    new: Vec<Stored>,
-    old_text: Vec<u8>,
-    new_text: Vec<u8>,
-    changes: Vec<u8>,
-    key: Vec<u8>,
-    old_key: Vec<u8>,
-}
-
-/// A buffer that grew beyond this many bytes is given back after the call.
-const KEEP: usize = 64 * 1024;
-
-thread_local! {
-    /// Without a destructor: nothing runs when the backend exits.
-    static SCRATCH: Cell<Option<core::mem::ManuallyDrop<Box<Scratch>>>> = const { Cell::new(None) };
+    old: Columns,
+    new: Columns,
+    /// Mapped columns that are stored differently in `old` and `new`.
+    differing: SmallVec<[u16; 32]>,
+    old_text: Text,
+    new_text: Text,
+    changes: Text,
+    key: Text,
+    old_key: Text,
 }
 
 /// Captures what a trigger event did to a mapping's record.
@@ -49,9 +42,7 @@ pub(super) unsafe fn capture(trigger: &pg_sys::TriggerData, mapping_id: i32) {
     if !plan.active {
         return;
     }
-    let mut scratch = SCRATCH
-        .take()
-        .map_or_else(Box::default, core::mem::ManuallyDrop::into_inner);
+    let mut scratch = Scratch::default();
     let record = Record {
         plan: &plan,
         mapping_id,
@@ -63,14 +54,14 @@ pub(super) unsafe fn capture(trigger: &pg_sys::TriggerData, mapping_id: i32) {
         match event {
             pg_sys::TRIGGER_EVENT_UPDATE => record.update(trigger.tg_trigtuple, trigger.tg_newtuple, &mut scratch),
             pg_sys::TRIGGER_EVENT_INSERT => {
-                tuple::read(trigger.tg_trigtuple, &plan.layouts, &mut scratch.new);
+                tuple::read(trigger.tg_trigtuple, &plan.layouts, &plan.missing, &mut scratch.new);
                 match from_partition {
                     Some(moved) => record.arrive(&moved, &mut scratch),
                     None => record.insert(&mut scratch),
                 }
             }
             pg_sys::TRIGGER_EVENT_DELETE => {
-                tuple::read(trigger.tg_trigtuple, &plan.layouts, &mut scratch.old);
+                tuple::read(trigger.tg_trigtuple, &plan.layouts, &plan.missing, &mut scratch.old);
                 if moved::is_moved(trigger.tg_trigtuple) {
                     record.leave(trigger.tg_trigtuple, &mut scratch);
                 } else {
@@ -80,16 +71,6 @@ pub(super) unsafe fn capture(trigger: &pg_sys::TriggerData, mapping_id: i32) {
             _ => record.append(Op::Truncate, None, None, None),
         }
     }
-    if scratch
-        .old_text
-        .capacity()
-        .max(scratch.new_text.capacity())
-        .max(scratch.changes.capacity())
-        > KEEP
-    {
-        *scratch = Scratch::default();
-    }
-    SCRATCH.set(Some(core::mem::ManuallyDrop::new(scratch)));
 }
 
 /// What a row's fields were before.
@@ -115,11 +96,14 @@ impl Record<'_> {
         let plan = self.plan;
         // SAFETY: the caller's promise.
         unsafe {
-            tuple::read(old, &plan.layouts, &mut scratch.old);
-            tuple::read(new, &plan.layouts, &mut scratch.new);
+            tuple::read(old, &plan.layouts, &plan.missing, &mut scratch.old);
+            tuple::read(new, &plan.layouts, &plan.missing, &mut scratch.new);
             let (old, new) = (&scratch.old, &scratch.new);
-            let same_key = plan.keys.iter().all(|key| old[key.at].same(new[key.at]));
-            if same_key && plan.columns.iter().all(|column| old[column.at].same(new[column.at])) {
+            let same = |&at: &u16| old[usize::from(at)].same(new[usize::from(at)]);
+            let same_key = plan.key_places.iter().all(same);
+            let differing = plan.places.iter().zip(0u16..).filter(|(at, _)| !same(at));
+            scratch.differing.extend(differing.map(|(_, number)| number));
+            if same_key && scratch.differing.is_empty() {
                 return;
             }
             let has_key = self.key(new, &mut scratch.key);
@@ -127,7 +111,7 @@ impl Record<'_> {
             if !same_key {
                 let had_key = self.key(old, &mut scratch.old_key);
                 match (had_key, has_key) {
-                    (true, true) => rekeyed = scratch.old_key != scratch.key,
+                    (true, true) => rekeyed = *scratch.old_key != *scratch.key,
                     (true, false) => return self.delete(scratch),
                     (false, true) => return self.insert(scratch),
                     (false, false) => {}
@@ -136,8 +120,8 @@ impl Record<'_> {
             if !has_key {
                 return;
             }
-            let changes = self.changes(scratch, Before::Tuple);
-            self.append_update(rekeyed, changes, scratch);
+            let any = self.changes(scratch, Before::Tuple);
+            self.append_update(rekeyed, any, scratch);
         }
     }
 
@@ -151,10 +135,11 @@ impl Record<'_> {
             if !self.key(&scratch.new, &mut scratch.key) {
                 return self.append(Op::Delete, Some(&moved.entity_key), None, None);
             }
-            scratch.old_key.clone_from(&moved.entity_key);
-            let rekeyed = scratch.old_key != scratch.key;
-            let changes = self.changes(scratch, Before::Moved(moved));
-            self.append_update(rekeyed, changes, scratch);
+            scratch.old_key.clear();
+            scratch.old_key.extend_from_slice(&moved.entity_key);
+            let rekeyed = *scratch.old_key != *scratch.key;
+            let any = self.changes(scratch, Before::Moved(moved));
+            self.append_update(rekeyed, any, scratch);
         }
     }
 
@@ -172,31 +157,29 @@ impl Record<'_> {
             for column in &self.plan.columns {
                 let value = self.value(column, scratch.old[column.at]);
                 for field in &column.fields {
-                    let mut text = Vec::new();
-                    let text = self.text(column, field, &value, &mut text).then_some(text);
+                    let mut text = Text::new();
+                    let text = self.text(column, field, &value, &mut text).then(|| text.to_vec());
                     texts.push((field.name.clone(), text));
                 }
             }
-            moved::hold(self.mapping_id, scratch.key.clone(), texts, tuple);
+            moved::hold(self.mapping_id, scratch.key.to_vec(), texts, tuple);
         }
     }
 
-    /// Appends an update under `scratch.key`, unless nothing is left of it.
+    /// Appends an update under `scratch.key`, unless nothing is left of it: not `any` field, nor another key.
     ///
     /// # Safety
     /// Only inside a transaction that may write.
-    unsafe fn append_update(&self, rekeyed: bool, changes: Changes, scratch: &mut Scratch) {
-        let nothing = changes.is_empty();
-        let changes = changes.finish();
+    unsafe fn append_update(&self, rekeyed: bool, any: bool, scratch: &Scratch) {
+        let (key, changes) = (Some(&*scratch.key), Some(&*scratch.changes));
         // SAFETY: the caller's promise.
         unsafe {
             if rekeyed {
-                self.append(Op::Rekey, Some(&scratch.key), Some(&scratch.old_key), Some(&changes));
-            } else if !nothing {
-                self.append(Op::Update, Some(&scratch.key), None, Some(&changes));
+                self.append(Op::Rekey, key, Some(&scratch.old_key), changes);
+            } else if any {
+                self.append(Op::Update, key, None, changes);
             }
         }
-        scratch.changes = changes;
     }
 
     /// # Safety
@@ -205,9 +188,8 @@ impl Record<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             if self.key(&scratch.new, &mut scratch.key) {
-                let changes = self.changes(scratch, Before::Nothing).finish();
-                self.append(Op::Insert, Some(&scratch.key), None, Some(&changes));
-                scratch.changes = changes;
+                self.changes(scratch, Before::Nothing);
+                self.append(Op::Insert, Some(&scratch.key), None, Some(&scratch.changes));
             }
         }
     }
@@ -227,17 +209,17 @@ impl Record<'_> {
     ///
     /// # Safety
     /// The tuple behind `columns` must still be there.
-    unsafe fn key(&self, columns: &[Stored], out: &mut Vec<u8>) -> bool {
+    unsafe fn key(&self, columns: &[Stored], out: &mut Text) -> bool {
         out.clear();
         let keys = &self.plan.keys;
-        let text = |key: &plan::Key, out: &mut Vec<u8>| {
+        let text = |key: &plan::Key, out: &mut Text| {
             // SAFETY: the caller's promise.
             unsafe { key.form.append(columns[key.at], &self.plan.layouts[key.at], out) }
         };
         if let [key] = keys.as_slice() {
             return text(key, out);
         }
-        let mut part = Vec::new();
+        let mut part = Text::new();
         for (at, key) in keys.iter().enumerate() {
             out.push(if at == 0 { b'[' } else { b',' });
             part.clear();
@@ -250,32 +232,39 @@ impl Record<'_> {
         true
     }
 
-    /// The fields that differ between what was before and `scratch.new`.
+    /// Puts the fields that differ between what was before and `scratch.new` into `scratch.changes`. False: none does.
     ///
     /// # Safety
     /// The tuples behind them must still be there.
-    unsafe fn changes(&self, scratch: &mut Scratch, before: Before) -> Changes {
-        let mut changes = Changes::new(core::mem::take(&mut scratch.changes));
+    unsafe fn changes(&self, scratch: &mut Scratch, before: Before) -> bool {
         let Scratch {
             old,
             new,
+            differing,
             old_text,
             new_text,
+            changes,
             key,
             ..
         } = scratch;
-        for column in &self.plan.columns {
+        let mut changes = Changes::new(changes);
+        if !matches!(before, Before::Tuple) {
+            differing.clear();
+            differing.extend(0..self.plan.places.len() as u16);
+        }
+        for &number in differing.iter() {
+            let column = &self.plan.columns[usize::from(number)];
             let stored = if matches!(before, Before::Tuple) {
                 old[column.at]
             } else {
                 Stored::NULL
             };
             let after = new[column.at];
+            if matches!(before, Before::Nothing) && after.is_null() {
+                continue;
+            }
             // SAFETY: the caller's promise.
             unsafe {
-                if !matches!(before, Before::Moved(_)) && stored.same(after) {
-                    continue;
-                }
                 let stored = self.value(column, stored);
                 let after = self.value(column, after);
                 for field in &column.fields {
@@ -283,13 +272,9 @@ impl Record<'_> {
                     new_text.clear();
                     let old = match &before {
                         Before::Moved(moved) => moved.text(&field.name),
-                        _ => self
-                            .text(column, field, &stored, old_text)
-                            .then_some(old_text.as_slice()),
+                        _ => self.text(column, field, &stored, old_text).then_some(&**old_text),
                     };
-                    let new = self
-                        .text(column, field, &after, new_text)
-                        .then_some(new_text.as_slice());
+                    let new = self.text(column, field, &after, new_text).then_some(&**new_text);
                     let same = |a: &[u8], b: &[u8]| match field.path {
                         Some(_) => a == b,
                         None => column.form.same_text(a, b),
@@ -312,7 +297,7 @@ impl Record<'_> {
                 }
             }
         }
-        changes
+        changes.finish()
     }
 
     /// Prepares a column's value: one with paths that cannot be read as it is stored is detoasted once for all of them.
@@ -334,7 +319,7 @@ impl Record<'_> {
     ///
     /// # Safety
     /// The tuple behind `value` must still be there.
-    unsafe fn text(&self, column: &Column, field: &plan::Field, value: &Value, out: &mut Vec<u8>) -> bool {
+    unsafe fn text(&self, column: &Column, field: &plan::Field, value: &Value, out: &mut Text) -> bool {
         // SAFETY: the caller's promise; a path was made for this column's type.
         unsafe {
             let layout = &self.plan.layouts[column.at];
@@ -401,7 +386,7 @@ unsafe fn detoast(datum: pg_sys::Datum) -> pg_sys::Datum {
 ///
 /// # Safety
 /// `extract` must be the function for the document's type, `path` a text[].
-unsafe fn text_at(extract: Extract, document: pg_sys::Datum, path: pg_sys::Datum, out: &mut Vec<u8>) -> bool {
+unsafe fn text_at(extract: Extract, document: pg_sys::Datum, path: pg_sys::Datum, out: &mut Text) -> bool {
     // SAFETY: the caller's promise; the result is a text.
     unsafe {
         match pgrx::direct_function_call_as_datum(extract, &[Some(document), Some(path)]) {

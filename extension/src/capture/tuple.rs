@@ -6,28 +6,30 @@
 use pgrx::pg_sys;
 use pgrx::varlena::{varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, varsize_1b, varsize_4b, varsize_any};
 
+use super::text::Columns;
+
 /// `HEAP_HASNULL`: the tuple has a null bitmap.
 const HAS_NULL: u16 = 0x0001;
 /// `HEAP_NATTS_MASK`: the bits of `t_infomask2` that count the stored columns.
 const NATTS_MASK: u16 = 0x07FF;
 
-/// How one column is laid out in a tuple.
+/// How one column is laid out in a tuple. Small: those of a usual table share a cache line.
+#[derive(Clone, Copy)]
 pub(super) struct Layout {
     /// Stored length; -1 a varlena, -2 a C string.
     pub(super) len: i16,
     /// Alignment in bytes.
-    pub(super) align: usize,
+    pub(super) align: u8,
     /// Passed by value in a `Datum`.
     pub(super) by_value: bool,
-    /// Stored form of the value that tuples older than the column have.
-    pub(super) missing: Stored,
 }
 
 impl Layout {
     /// The next offset where a value may begin.
     #[inline]
     fn aligned(&self, offset: usize) -> usize {
-        (offset + self.align - 1) & !(self.align - 1)
+        let align = usize::from(self.align);
+        (offset + align - 1) & !(align - 1)
     }
 }
 
@@ -131,11 +133,12 @@ impl Stored {
     }
 }
 
-/// Reads the columns that `layouts` describes (the tuple's first ones, in order) into `columns`.
+/// Reads the columns that `layouts` describes (the tuple's first ones, in order) into `columns`. `missing` are the values of
+/// tuples older than a column.
 ///
 /// # Safety
 /// `tuple` must be a valid heap tuple of the relation that `layouts` was made from.
-pub(super) unsafe fn read(tuple: pg_sys::HeapTuple, layouts: &[Layout], columns: &mut Vec<Stored>) {
+pub(super) unsafe fn read(tuple: pg_sys::HeapTuple, layouts: &[Layout], missing: &[Stored], columns: &mut Columns) {
     columns.clear();
     columns.reserve(layouts.len());
     // SAFETY: the walk is `heap_deform_tuple`'s: header, null bitmap and column lengths of a valid tuple keep every
@@ -149,7 +152,7 @@ pub(super) unsafe fn read(tuple: pg_sys::HeapTuple, layouts: &[Layout], columns:
         let mut offset = 0usize;
         // Room was reserved for all of them: written without looking at the capacity each time.
         let mut out = columns.as_mut_ptr();
-        let (there, missing) = layouts.split_at(stored.min(layouts.len()));
+        let there = &layouts[..stored.min(layouts.len())];
         for (at, layout) in there.iter().enumerate() {
             if has_null && *bitmap.add(at >> 3) & (1 << (at & 7)) == 0 {
                 out.write(Stored::NULL);
@@ -178,7 +181,9 @@ pub(super) unsafe fn read(tuple: pg_sys::HeapTuple, layouts: &[Layout], columns:
             offset += len;
         }
         columns.set_len(there.len());
-        columns.extend(missing.iter().map(|layout| layout.missing));
+        if there.len() < layouts.len() {
+            columns.extend(missing[there.len()..].iter().copied());
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! NOTIFY is a hint only: the relay polls every second as well, so a lost hint costs a second, never a change. While the
 //! relay is busy it holds the session-level lock `hubspot.relay_awake()` on this connection, and commits send no NOTIFY
-//! at all; before it sleeps it gives the lock back and claims once more, so that no change falls into the gap. A broken
+//! at all; before it sleeps it gives the lock back and claims once more, and again [`LINGER`] later, so that no change falls
+//! into the gap. A broken
 //! connection loses the lock with the session, which is the safe side. Connecting again backs off, and the back-off
 //! starts over only after LISTEN worked.
 
@@ -22,6 +23,8 @@ use crate::telemetry::event;
 const CHANNEL: &str = "hubspot_outbox";
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// A session that saw the lock relies on that for 10 ms (`RELAY_CONTRACT.md`), and then its commit takes a moment.
+pub const LINGER: Duration = Duration::from_millis(20);
 /// `relay_awake` and `relay_asleep` take no lock anyone else holds for long.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Retry;
 use crate::db::contract::Claimed;
 use crate::db::error::DbError;
-use crate::db::listener::Listener;
+use crate::db::listener::{LINGER, Listener};
 use crate::db::pool::Db;
 use crate::gate::Gate;
 use crate::hubspot::client::Client;
@@ -74,10 +74,12 @@ pub(crate) struct Context {
 pub(crate) async fn run(context: Arc<Context>, listener: Listener, wake: Arc<Notify>) {
     let mut rounds = JoinSet::new();
     let mut trickle = Trickle::default();
+    // The time of the last look, once the lock that keeps commits from waking us was given back.
+    let mut last_look = None;
     while !context.stop.is_cancelled() {
         context.liveness.turned(Part::Delivery);
         reap(&mut rounds);
-        let sleep = match step(&context, &listener, &mut rounds, &mut trickle).await {
+        let sleep = match step(&context, &listener, &mut rounds, &mut trickle, &mut last_look).await {
             Next::Again => continue,
             Next::Sleep(time) => time,
         };
@@ -143,7 +145,13 @@ enum Next {
     Sleep(Duration),
 }
 
-async fn step(context: &Arc<Context>, listener: &Listener, rounds: &mut JoinSet<()>, trickle: &mut Trickle) -> Next {
+async fn step(
+    context: &Arc<Context>,
+    listener: &Listener,
+    rounds: &mut JoinSet<()>,
+    trickle: &mut Trickle,
+    last_look: &mut Option<Instant>,
+) -> Next {
     if !context.status.snapshot().may_claim() {
         listener.asleep().await;
         return Next::Sleep(POLL);
@@ -177,8 +185,15 @@ async fn step(context: &Arc<Context>, listener: &Listener, rounds: &mut JoinSet<
     match claim(context, share.records).await {
         Ok(claimed) if claimed.claims.is_empty() => {
             if listener.asleep().await {
-                // What was committed while we were awake woke nobody: look once more.
+                // What was committed while we were awake woke nobody: look once more, and when no session relies on it.
+                *last_look = Some(Instant::now() + LINGER);
                 return Next::Again;
+            }
+            if let Some(at) = *last_look {
+                if started < at {
+                    return Next::Sleep(at - started);
+                }
+                *last_look = None;
             }
             if claimed.more {
                 return Next::Sleep(SHORT);

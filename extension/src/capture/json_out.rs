@@ -44,8 +44,8 @@ fn to_escape(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     // Eight at a time: the top bit of a place is set where the byte is small or, after xor, zero. A place may be marked
     // because of the one before it; then the eight are looked at one by one.
-    while let Some(eight) = text.get(at..at + 8) {
-        let word = eight.iter().rev().fold(0u64, |word, &byte| word << 8 | u64::from(byte));
+    while let Some(eight) = text[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*eight);
         let (quotes, backslashes) = (word ^ (EACH * u64::from(b'"')), word ^ (EACH * u64::from(b'\\')));
         let small = word.wrapping_sub(EACH * 0x20) & !word;
         let marked = small | (quotes.wrapping_sub(EACH) & !quotes) | (backslashes.wrapping_sub(EACH) & !backslashes);

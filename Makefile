@@ -127,6 +127,25 @@ test-cli: ## The relay's command line: check, provision, conflicts, JSON, exit c
 test-service: ## Units, settings example, ready and watchdog, man page and completions (no PostgreSQL)
 	@$(SUITE) service $(CARGO) test --locked -p hubspot-relay --test service
 
+# Debian's valgrind; the server is Debian's too, whose memory contexts valgrind sees as the blocks they are made of.
+.PHONY: test-valgrind
+test-valgrind: ## The regression suite with the server under valgrind (after make ext; needs Debian's valgrind)
+	@command -v valgrind >/dev/null || { echo "valgrind is missing: apt-get install valgrind" >&2; exit 1; }
+	@$(SUITE) valgrind $(CARGO) test --locked -p hubspot_sync_tests --test regress -- --ignored --nocapture valgrind
+
+# From PG_OLD to PG_NEW; both need Debian's postgresql-N and postgresql-server-dev-N.
+PG_OLD ?= 15
+PG_NEW ?= 17
+OLD_CONFIG = /usr/lib/postgresql/$(PG_OLD)/bin/pg_config
+NEW_CONFIG = /usr/lib/postgresql/$(PG_NEW)/bin/pg_config
+.PHONY: test-pg-upgrade
+test-pg-upgrade: ## pg_upgrade with the extension in use, from PostgreSQL PG_OLD (15) to PG_NEW (17)
+	@$(MAKE) --no-print-directory PG_CONFIG=$(OLD_CONFIG) PACKAGE=$(TARGET)/pgrx-package-$(PG_OLD) ext
+	@$(MAKE) --no-print-directory PG_CONFIG=$(NEW_CONFIG) PACKAGE=$(TARGET)/pgrx-package-$(PG_NEW) ext
+	@HUBSPOT_SYNC_OLD_PG_CONFIG=$(OLD_CONFIG) HUBSPOT_SYNC_OLD_PACKAGE=$(TARGET)/pgrx-package-$(PG_OLD) \
+	  HUBSPOT_SYNC_PG_CONFIG=$(NEW_CONFIG) HUBSPOT_SYNC_PACKAGE=$(TARGET)/pgrx-package-$(PG_NEW) \
+	  $(SUITE) pg-upgrade $(CARGO) test --locked -p hubspot_sync_tests --test upgrade -- --ignored --nocapture pg_upgrade
+
 # PostgreSQL's own test programs, beside its makefiles.
 PG_TESTS = $(dir $(shell $(PG_CONFIG) --pgxs))../test
 

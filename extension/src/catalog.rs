@@ -204,8 +204,9 @@ SELECT json_build_object(
                                    ON t.oid = b.oid WHERE t.typtype = 'd')
                                  SELECT pg_catalog.format_type(b.oid, -1) FROM b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE t.typtype <> 'd'),
                                  'policy_call', (SELECT format('%I.%I', pn.nspname, p.proname) FROM pg_catalog.pg_proc p
-                                   JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace WHERE p.oid = f.policy),
-                                 'policy_owner', (SELECT p.proowner::bigint FROM pg_catalog.pg_proc p WHERE p.oid = f.policy)) ORDER BY f.id)
+                                   JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace WHERE p.oid = to_regprocedure(f.policy)),
+                                 'policy_owner', (SELECT p.proowner::bigint FROM pg_catalog.pg_proc p WHERE p.oid = to_regprocedure(f.policy)
+                                   AND pg_get_userbyid(p.proowner) = f.policy_role)) ORDER BY f.id)
                         FROM hubspot.field_mapping f
                         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = f.column_name::name AND NOT a.attisdropped
                         WHERE f.mapping_id = m.id AND f.active AND (f.path IS NULL OR hubspot.holds_json(a.atttypid))), '[]'::json)))

@@ -79,14 +79,15 @@ fn registered(name: &str, value: &Value, to_warp: bool) -> Result<Value, Refused
     let found = spi::call(
         r#"SELECT json_build_object('call', pg_catalog.format('%I.%I', n.nspname, p.proname), 'owner', p.proowner::bigint)::text
            FROM hubspot.transform t
-           JOIN pg_catalog.pg_proc p ON p.oid = CASE $1::json->>'side' WHEN 'to_warp' THEN t.to_warp ELSE t.to_hubspot END
+           JOIN pg_catalog.pg_proc p ON p.oid = pg_catalog.to_regprocedure(CASE $1::json->>'side' WHEN 'to_warp' THEN t.to_warp ELSE t.to_hubspot END)
+             AND pg_catalog.pg_get_userbyid(p.proowner) = CASE $1::json->>'side' WHEN 'to_warp' THEN t.to_warp_role ELSE t.to_hubspot_role END
            JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
            WHERE t.name = $1::json->>'name'"#,
         &json!({"name": name, "side": side}),
     );
     let (Some(call), Some(owner)) = (found["call"].as_str(), found["owner"].as_u64()) else {
         return Err(Refused(format!(
-            "the transform {name} is not registered; call hubspot.register_transform"
+            "the transform {name} is not registered, or its function is gone or somebody else's; call hubspot.register_transform"
         )));
     };
     let sql = format!("SELECT {call}($1::json->>'v')::text");

@@ -72,7 +72,8 @@ CREATE TABLE hubspot.field_mapping (
   transform           text,
   kind                text NOT NULL,
   description         text,
-  policy              regprocedure,
+  policy              text,
+  policy_role         text,
   active              boolean NOT NULL DEFAULT true,
   disabled_reason     text,
   UNIQUE (mapping_id, field),
@@ -82,13 +83,20 @@ COMMENT ON TABLE hubspot.field_mapping IS 'One row per mapped field. A complex f
 COMMENT ON COLUMN hubspot.field_mapping.path IS 'Keys inside a jsonb column. Null: the whole column.';
 COMMENT ON COLUMN hubspot.field_mapping.kind IS 'How values compare: text, number, boolean, date, timestamp or multi_select. From the column''s type.';
 COMMENT ON COLUMN hubspot.field_mapping.update_frequency IS 'real-time: sent as soon as it commits. batch: with the next incremental sync.';
-COMMENT ON COLUMN hubspot.field_mapping.policy IS 'A function that decides the field''s MANUAL conflicts instead of a person. Null: a person does.';
+COMMENT ON COLUMN hubspot.field_mapping.policy IS 'A function that decides the field''s MANUAL conflicts instead of a person, by its signature: pg_upgrade refuses columns of type regprocedure, and gives functions other oids. Null: a person does.';
+COMMENT ON COLUMN hubspot.field_mapping.policy_role IS 'Who owned the policy function when the mapping was imported. Somebody else''s function of the same name is not called: then a person decides.';
 COMMENT ON COLUMN hubspot.field_mapping.active IS 'False: no longer mapped; its states and log stay until they age out.';
 COMMENT ON COLUMN hubspot.field_mapping.disabled_reason IS 'Why the extension itself took the field out (its column was dropped, or its new type does not fit), with the mend. Null: nothing of the kind. Set by: the event triggers; hubspot.enable takes the field in again once its column fits.';
 
 CREATE TABLE hubspot.transform (
-  name       text PRIMARY KEY,
-  to_warp    regprocedure NOT NULL,
-  to_hubspot regprocedure NOT NULL
+  name            text PRIMARY KEY,
+  to_warp         text NOT NULL,
+  to_warp_role    text NOT NULL,
+  to_hubspot      text NOT NULL,
+  to_hubspot_role text NOT NULL
 );
 COMMENT ON TABLE hubspot.transform IS 'Transforms registered with hubspot.register_transform: pairs of inverse functions text to text. Built-in transforms are not listed here.';
+COMMENT ON COLUMN hubspot.transform.to_warp IS 'Signature of the function that makes the row''s value of HubSpot''s. A text, because pg_upgrade refuses columns of type regprocedure, and gives functions other oids.';
+COMMENT ON COLUMN hubspot.transform.to_warp_role IS 'Who owned that function when it was registered. Somebody else''s function of the same name is not called: the field fails until hubspot.register_transform is called again.';
+COMMENT ON COLUMN hubspot.transform.to_hubspot IS 'Signature of the function that makes HubSpot''s value of the row''s.';
+COMMENT ON COLUMN hubspot.transform.to_hubspot_role IS 'Who owned that function when it was registered.';

@@ -42,6 +42,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 mod copy;
 mod disk;
+mod upgrade;
+mod valgrind;
+
+pub use upgrade::Server;
 
 /// Debian's PostgreSQL 15.
 const DEFAULT_PG_CONFIG: &str = "/usr/lib/postgresql/15/bin/pg_config";
@@ -130,6 +134,10 @@ pub struct Options {
     pub data_in: Option<PathBuf>,
     /// Bytes of a disk of the server's own; set by [`Cluster::start_on_small_disk`].
     pub small_disk: Option<u64>,
+    /// Another PostgreSQL than the environment's.
+    pub server: Option<Server>,
+    /// More arguments of `initdb`.
+    pub initdb: Vec<String>,
 }
 
 /// A running PostgreSQL cluster of our own. Dropping it stops the server and removes its folder.
@@ -192,9 +200,10 @@ impl Cluster {
     ///
     /// As [`Cluster::start`].
     pub fn start_with(options: &Options) -> Result<Self> {
-        let pg_config =
-            std::env::var_os("HUBSPOT_SYNC_PG_CONFIG").map_or_else(|| DEFAULT_PG_CONFIG.into(), PathBuf::from);
-        let package = find_package()?;
+        let server = match &options.server {
+            Some(server) => server.clone(),
+            None => Server::of_environment()?,
+        };
 
         let dir = tempfile::Builder::new()
             .prefix("hubspot_sync-")
@@ -232,12 +241,13 @@ impl Cluster {
             data_dir,
         };
         // An error drops `cluster`, which cleans up.
-        cluster.set_up(&pg_config, &package, &options.settings)
+        cluster.set_up(&server, options)
     }
 
-    fn set_up(mut self, pg_config: &Path, package: &Path, settings: &str) -> Result<Self> {
+    fn set_up(mut self, server: &Server, options: &Options) -> Result<Self> {
+        let package = &server.package;
         let tree = self.dir.join("tree");
-        self.bin_dir = copy_postgresql(pg_config, &tree)?;
+        self.bin_dir = copy_postgresql(&server.pg_config, &tree)?;
         copy_tree(package, &tree).with_context(|| format!("cannot copy the extension from {}", package.display()))?;
 
         self.user = unprivileged_user()?;
@@ -259,6 +269,7 @@ impl Cluster {
             "--locale=C.UTF-8",
             "--no-sync",
         ]);
+        initdb.args(&options.initdb);
         run(initdb)?;
         let mut conf = fs::read_to_string(data.join("postgresql.conf"))?;
         conf.push_str(SETTINGS);
@@ -266,7 +277,7 @@ impl Cluster {
             "unix_socket_directories = '{}'\n",
             self.socket_dir().display()
         ));
-        conf.push_str(settings);
+        conf.push_str(&options.settings);
         fs::write(data.join("postgresql.conf"), conf)?;
 
         // Another process may take the port between our look and the server's start: then try another one.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use hubspot_sync_tests::cluster;
+use hubspot_sync_tests::cluster::{self, Cluster, StopMode};
 
 /// One of PostgreSQL's test programs, from the package with the server's headers.
 fn program(path: &str) -> Result<PathBuf> {
@@ -25,8 +25,7 @@ fn program(path: &str) -> Result<PathBuf> {
 }
 
 /// Runs every file of a suite in one fresh database; a difference is an error that shows it.
-fn run(test_program: &str, suite: &str, sources: &str) -> Result<()> {
-    let cluster = cluster::shared();
+fn run(cluster: &Cluster, test_program: &str, suite: &str, sources: &str) -> Result<()> {
     let input = Path::new(env!("CARGO_MANIFEST_DIR")).join(suite);
     let schedule = fs::read_to_string(input.join("schedule"))?;
     for entry in fs::read_dir(input.join(sources))? {
@@ -74,10 +73,56 @@ fn run(test_program: &str, suite: &str, sources: &str) -> Result<()> {
 
 #[test]
 fn the_regression_suite_passes() -> Result<()> {
-    run("regress/pg_regress", "regress", "sql")
+    run(cluster::shared(), "regress/pg_regress", "regress", "sql")
 }
 
 #[test]
 fn concurrent_functions_keep_out_of_each_others_way() -> Result<()> {
-    run("isolation/pg_isolation_regress", "isolation", "specs")
+    run(
+        cluster::shared(),
+        "isolation/pg_isolation_regress",
+        "isolation",
+        "specs",
+    )
+}
+
+/// Reports in which a function of ours is on the stack, each with its first lines.
+fn reports_of_ours(folder: &Path) -> Result<(usize, Vec<String>)> {
+    let (mut processes, mut ours) = (0, Vec::new());
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|end| end != "log") {
+            continue;
+        }
+        processes += 1;
+        // "==123== " before every line, and nothing else on the line between two reports.
+        let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+        let lines: Vec<&str> = text
+            .lines()
+            .map(|line| line.splitn(3, "==").nth(2).unwrap_or(line).trim_start())
+            .collect();
+        ours.extend(
+            lines
+                .split(|line| line.is_empty())
+                .map(|report| report.join("\n"))
+                .filter(|report| report.contains("hubspot_sync")),
+        );
+    }
+    Ok((processes, ours))
+}
+
+#[test]
+#[ignore = "takes valgrind and some ten minutes: make test-valgrind"]
+fn valgrind_finds_nothing_of_ours_in_the_regression_suite() -> Result<()> {
+    let cluster = Cluster::start()?;
+    cluster.stop_server(StopMode::Fast)?;
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("setup/valgrind.supp");
+    let reports = cluster.start_under_valgrind(&rules)?;
+    run(&cluster, "regress/pg_regress", "regress", "sql")?;
+    cluster.stop_server(StopMode::Fast)?;
+    let (processes, ours) = reports_of_ours(&reports)?;
+    println!("{processes} processes of the server ran under valgrind");
+    ensure!(processes > 6, "only {processes} processes ran under valgrind");
+    ensure!(ours.is_empty(), "{} reports:\n{}", ours.len(), ours.join("\n\n"));
+    Ok(())
 }

@@ -299,28 +299,28 @@ fn set_policies(
             "{}(text, timestamptz, text, timestamptz, text)",
             function.as_str().unwrap_or("")
         );
-        let oid = spi::call_text(
-            r#"SELECT p.oid::text FROM pg_proc p WHERE p.oid = to_regprocedure($1::json->>'f') AND p.prokind = 'f' AND pg_has_role(($1::json->>'role')::oid, p.proowner, 'MEMBER')
+        let found = spi::call(
+            r#"SELECT json_build_array(p.oid::regprocedure::text, pg_get_userbyid(p.proowner))::text FROM pg_proc p WHERE p.oid = to_regprocedure($1::json->>'f') AND p.prokind = 'f' AND pg_has_role(($1::json->>'role')::oid, p.proowner, 'MEMBER')
                AND p.proargnames[6:7] = ARRAY['winner', 'value'] AND p.proallargtypes[6:7] = ARRAY['text', 'text']::regtype[]::oid[]"#,
             &json!({"f": signature, "role": caller.to_u32().to_string()}),
         );
-        match (manual, oid) {
+        match (manual, found.is_null()) {
             (false, _) => fault(
                 faults,
                 name,
                 "has a policy function but is no mapped field with conflict_resolution MANUAL".into(),
                 "use conflict_resolution MANUAL, or leave the policy out",
             ),
-            (true, None) => fault(
+            (true, true) => fault(
                 faults,
                 name,
                 format!("there is no policy function {signature} with OUT winner text, OUT value text that you own"),
                 "name it with its schema; it gets warp_value, warp_changed_at, hubspot_value, hubspot_changed_at, base_value",
             ),
-            (true, Some(oid)) => rows
-                .iter_mut()
-                .filter(|r| r["field"] == *name)
-                .for_each(|r| r["policy"] = json!(oid)),
+            (true, false) => rows.iter_mut().filter(|r| r["field"] == *name).for_each(|r| {
+                r["policy"] = found[0].clone();
+                r["policy_role"] = found[1].clone();
+            }),
         }
     }
 }
@@ -605,23 +605,23 @@ stored AS (
   RETURNING m.id),
 rows AS (SELECT s.id AS mapping_id, v.* FROM stored s, d, jsonb_to_recordset(j->'fields') AS v (field text, hubspot_property text,
   column_name text, path text[], sync_direction hubspot.sync_direction, conflict_resolution hubspot.conflict_resolution,
-  update_frequency text, enum_values text[], transform text, kind text, description text, policy oid, sensitive boolean)),
+  update_frequency text, enum_values text[], transform text, kind text, description text, policy text, policy_role text, sensitive boolean)),
 added AS (SELECT r.field FROM rows r WHERE NOT EXISTS (SELECT 1 FROM hubspot.field_mapping f
   WHERE f.mapping_id = r.mapping_id AND f.field = r.field AND f.active)),
 fields AS (
   INSERT INTO hubspot.field_mapping AS f (mapping_id, field, hubspot_property, column_name, path, sync_direction,
-    conflict_resolution, update_frequency, enum_values, transform, kind, description, policy, sensitive)
+    conflict_resolution, update_frequency, enum_values, transform, kind, description, policy, policy_role, sensitive)
   SELECT mapping_id, field, hubspot_property, column_name, path, sync_direction, conflict_resolution, update_frequency, enum_values,
-    transform, kind, description, policy::regprocedure, sensitive FROM rows
+    transform, kind, description, policy, policy_role, sensitive FROM rows
   ON CONFLICT (mapping_id, field) DO UPDATE SET hubspot_property = excluded.hubspot_property, column_name = excluded.column_name,
     path = excluded.path, sync_direction = excluded.sync_direction, conflict_resolution = excluded.conflict_resolution,
     update_frequency = excluded.update_frequency, enum_values = excluded.enum_values, transform = excluded.transform,
-    kind = excluded.kind, description = excluded.description, policy = excluded.policy, sensitive = excluded.sensitive, active = true
+    kind = excluded.kind, description = excluded.description, policy = excluded.policy, policy_role = excluded.policy_role, sensitive = excluded.sensitive, active = true
   WHERE (f.hubspot_property, f.column_name, f.path, f.sync_direction, f.conflict_resolution, f.update_frequency, f.enum_values,
-         f.transform, f.kind, f.description, f.policy, f.sensitive, f.active)
+         f.transform, f.kind, f.description, f.policy, f.policy_role, f.sensitive, f.active)
     IS DISTINCT FROM (excluded.hubspot_property, excluded.column_name, excluded.path, excluded.sync_direction,
          excluded.conflict_resolution, excluded.update_frequency, excluded.enum_values, excluded.transform, excluded.kind,
-         excluded.description, excluded.policy, excluded.sensitive, true)
+         excluded.description, excluded.policy, excluded.policy_role, excluded.sensitive, true)
   RETURNING 1),
 gone AS (UPDATE hubspot.field_mapping f SET active = false FROM stored s
   WHERE f.mapping_id = s.id AND f.active AND NOT EXISTS (SELECT 1 FROM rows r WHERE r.field = f.field) RETURNING 1)

@@ -11,14 +11,17 @@ SELECT json_agg(json_build_array(p.proowner::bigint, p.pronargs = 1 AND p.proarg
   AND p.prorettype = 'text'::regtype AND p.prokind = 'f' AND NOT p.proretset))::text
 FROM pg_proc p WHERE p.oid IN (SELECT o::oid FROM json_array_elements_text($1::json->'functions') AS o)"#;
 
-/// The functions a name stands for until now.
+/// Who owned the functions that the name stands for until now, as `FUNCTIONS` gives owners. A role that is gone owns nothing.
 const REGISTERED: &str = r#"
-SELECT json_build_array(to_warp::oid::text, to_hubspot::oid::text)::text FROM hubspot.transform WHERE name = $1::json->>'name'"#;
+SELECT json_agg(json_build_array(r.oid::bigint))::text FROM hubspot.transform t
+JOIN pg_roles r ON r.rolname::text IN (t.to_warp_role, t.to_hubspot_role) WHERE t.name = $1::json->>'name'"#;
 
 const STORE: &str = r#"
-INSERT INTO hubspot.transform (name, to_warp, to_hubspot)
-VALUES ($1::json->>'name', ($1::json->'functions'->>0)::oid::regprocedure, ($1::json->'functions'->>1)::oid::regprocedure)
-ON CONFLICT ON CONSTRAINT transform_pkey DO UPDATE SET to_warp = excluded.to_warp, to_hubspot = excluded.to_hubspot"#;
+INSERT INTO hubspot.transform (name, to_warp, to_warp_role, to_hubspot, to_hubspot_role)
+SELECT $1::json->>'name', w.oid::regprocedure::text, pg_get_userbyid(w.proowner), h.oid::regprocedure::text, pg_get_userbyid(h.proowner)
+FROM pg_proc w, pg_proc h WHERE w.oid = ($1::json->'functions'->>0)::oid AND h.oid = ($1::json->'functions'->>1)::oid
+ON CONFLICT ON CONSTRAINT transform_pkey DO UPDATE SET to_warp = excluded.to_warp, to_warp_role = excluded.to_warp_role,
+  to_hubspot = excluded.to_hubspot, to_hubspot_role = excluded.to_hubspot_role"#;
 
 /// Registers or replaces a transform; raises an error unless `caller` owns all functions involved.
 pub fn register(caller: pg_sys::Oid, name: &str, to_warp: pg_sys::Oid, to_hubspot: pg_sys::Oid) -> String {
@@ -37,8 +40,7 @@ pub fn register(caller: pg_sys::Oid, name: &str, to_warp: pg_sys::Oid, to_hubspo
         forbidden("you may not register these functions".into(), "only their owner may");
     }
     // Who could replace somebody else's would read and forge the values of that person's fields.
-    let before = spi::call(REGISTERED, &json!({"name": name}));
-    if !before.is_null() && !all_owned(caller, &spi::rows(FUNCTIONS, &json!({"functions": before}))) {
+    if !all_owned(caller, &spi::rows(REGISTERED, &json!({"name": name}))) {
         forbidden(
             format!("transform {name} is somebody else's"),
             "register yours under another name",

@@ -7,6 +7,7 @@ mod crash;
 mod disk;
 mod interrupted;
 mod memory;
+mod pairs;
 mod programs;
 mod storm;
 

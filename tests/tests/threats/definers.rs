@@ -133,3 +133,65 @@ async fn transforms_and_policies_run_as_their_owners() -> Result<()> {
     assert!(probes("gina")?.is_empty());
     is_plain(&world.sql, "fred").await
 }
+
+/// A transform and a policy are remembered by name, which whoever may create functions in that schema can take once the function
+/// is dropped: another owner's function is given no values.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_function_of_the_name_is_not_called() -> Result<()> {
+    let mut world = World::without_relay("namesakes", |_| ()).await?;
+    attacker(&world.sql, "hana").await?;
+    attacker(&world.sql, "ivan").await?;
+    world
+        .sql
+        .batch_execute(
+            "CREATE SCHEMA commons; GRANT CREATE, USAGE ON SCHEMA commons TO hana, ivan;
+             SELECT hubspot.grant_admin('hana'); ALTER TABLE customers OWNER TO hana",
+        )
+        .await?;
+    let (hana, ivan) = (session(&world, "hana").await?, session(&world, "ivan").await?);
+    let functions = |role: &str| {
+        format!(
+            "CREATE FUNCTION commons.up(v text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM {role}.probe('transform'); RETURN upper(v); END $$;
+             CREATE FUNCTION commons.judge(text, timestamptz, text, timestamptz, text, OUT winner text, OUT value text) LANGUAGE plpgsql AS $$
+             BEGIN PERFORM {role}.probe('policy'); winner := 'HUBSPOT'; END $$"
+        )
+    };
+    let register = "SELECT hubspot.register_transform('shout', 'commons.up(text)', 'commons.up(text)')";
+    hana.batch_execute(&functions("hana")).await?;
+    hana.batch_execute(register).await?;
+    let mut document: serde_json::Value = serde_json::from_str(hubspot_sync_tests::world::STRATEGY_MAPPING)?;
+    document["company_name"]["conflict_resolution"] = json!("MANUAL");
+    document["legal_name"]["transform"] = json!("shout");
+    hana.batch_execute(&format!(
+        "SELECT hubspot.import_mapping('customer', 'public.customers', 'companies', '{}', '{}')",
+        document.to_string().replace('\'', "''"),
+        json!({"policies": {"company_name": "commons.judge"}})
+    ))
+    .await?;
+    world.start_relay("").await?;
+    let (key, id) = world.linked("BAN-1", "Acme").await?;
+    hana.batch_execute("DROP FUNCTION commons.up, commons.judge").await?;
+    ivan.batch_execute(&functions("ivan")).await?;
+    world.update(&key, "legal_name = 'quiet'").await?;
+    world
+        .until("EXISTS (SELECT 1 FROM hubspot.failed_syncs WHERE field = 'legal_name' AND status = 'open')")
+        .await?;
+    world.settle().await?;
+    world.sim.hold_webhooks();
+    world.person_sets(&id, "name", "There")?;
+    world.update(&key, "company_name = 'Here'").await?;
+    world.sim.release_webhooks();
+    world
+        .until("EXISTS (SELECT 1 FROM hubspot.conflicts WHERE field = 'company_name' AND status = 'open')")
+        .await?;
+    assert!(probes("ivan")?.is_empty(), "{:?}", probes("ivan")?);
+    // Its owner mends it, with a function of its own again.
+    refused(&hana, register, &SqlState::INSUFFICIENT_PRIVILEGE).await?;
+    ivan.batch_execute("DROP FUNCTION commons.up, commons.judge").await?;
+    hana.batch_execute(&functions("hana")).await?;
+    hana.batch_execute(register).await?;
+    world.text("SELECT hubspot.retry_failed()::text").await?;
+    world.until_hubspot(&id, "warp_legal_name", Some("QUIET")).await?;
+    world.settle().await?;
+    Ok(())
+}

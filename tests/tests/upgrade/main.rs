@@ -2,6 +2,7 @@
 
 mod relay;
 mod released;
+mod server;
 mod snapshot;
 
 use std::fs;

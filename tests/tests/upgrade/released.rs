@@ -54,7 +54,7 @@ async fn counts(sql: &tokio_postgres::Client, tables: &[String]) -> Result<Vec<(
 }
 
 /// Puts rows into every table that a dump carries; gives how many each has.
-async fn fill(sql: &tokio_postgres::Client) -> Result<Vec<(String, i64)>> {
+pub async fn fill(sql: &tokio_postgres::Client) -> Result<Vec<(String, i64)>> {
     sql.batch_execute(DATA).await.context("data")?;
     let tables: Vec<String> = sql.query(TABLES, &[]).await?.iter().map(|row| row.get(0)).collect();
     let filled = counts(sql, &tables).await?;
@@ -64,13 +64,13 @@ async fn fill(sql: &tokio_postgres::Client) -> Result<Vec<(String, i64)>> {
 }
 
 /// What was filled in is all there.
-async fn kept(sql: &tokio_postgres::Client, before: &[(String, i64)]) -> Result<()> {
+pub async fn kept(sql: &tokio_postgres::Client, before: &[(String, i64)]) -> Result<()> {
     let tables: Vec<String> = before.iter().map(|(table, _)| table.clone()).collect();
     assert_eq!(counts(sql, &tables).await?, before);
     Ok(())
 }
 
-async fn text(sql: &tokio_postgres::Client, query: &str) -> Result<String> {
+pub async fn text(sql: &tokio_postgres::Client, query: &str) -> Result<String> {
     Ok(sql
         .query_one(query, &[])
         .await

@@ -1,5 +1,6 @@
 //! `hubspot-soak`: edits both sides under faults and checks every field, seed after seed.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ struct Arguments {
 async fn main() -> anyhow::Result<ExitCode> {
     let given = Arguments::parse();
     let mut failed = Vec::new();
+    let (mut met, mut unmet) = (BTreeSet::new(), BTreeSet::new());
     for seed in &given.seeds {
         let report = soak::run(&Settings {
             duration: Duration::from_secs(given.seconds),
@@ -49,6 +51,14 @@ async fn main() -> anyhow::Result<ExitCode> {
         if !report.passed() {
             failed.push(*seed);
         }
+        met.extend(report.faults.into_iter().map(|(what, _)| what));
+        unmet.extend(report.unmet);
+    }
+    // One that another seed's requests met is proven all the same.
+    let never: Vec<&String> = unmet.difference(&met).collect();
+    if !never.is_empty() {
+        println!("soak failed: no request met these faults: {never:?}");
+        return Ok(ExitCode::FAILURE);
     }
     if failed.is_empty() {
         println!("soak passed: {} seeds", given.seeds.len());

@@ -1,5 +1,6 @@
 //! Faults that tests switch on, and gates that hold a request.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
@@ -11,7 +12,7 @@ use super::limits::Policy;
 use super::route::Op;
 
 /// What goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// This status, nothing applied: 423, 502, 503, 504 and others.
@@ -40,6 +41,28 @@ pub enum FaultKind {
     Expired,
     /// 403
     Forbidden,
+}
+
+impl FaultKind {
+    /// What goes wrong, in a word or two; how long it takes is left out.
+    pub fn name(self) -> String {
+        let plain = match self {
+            FaultKind::Status(status) => return format!("status {status}"),
+            FaultKind::StatusAfterApply(status) => return format!("status_after_apply {status}"),
+            FaultKind::RateLimited(policy) => return format!("rate_limited {policy:?}"),
+            FaultKind::Migrating(_) => "migrating",
+            FaultKind::TimeoutAfterApply => "timeout_after_apply",
+            FaultKind::CloseBeforeApply => "close_before_apply",
+            FaultKind::CloseAfterApply => "close_after_apply",
+            FaultKind::Delay(_) => "delay",
+            FaultKind::DelayBeforeApply(_) => "delay_before_apply",
+            FaultKind::LateApply(_) => "late_apply",
+            FaultKind::Unauthorized => "unauthorized",
+            FaultKind::Expired => "expired",
+            FaultKind::Forbidden => "forbidden",
+        };
+        plain.to_owned()
+    }
 }
 
 /// A fault for the next requests of an operation.
@@ -102,6 +125,8 @@ pub(crate) struct Faults {
     random: Vec<(Op, FaultKind, f64)>,
     gates: Vec<Arc<GateState>>,
     rng: StdRng,
+    /// How often a request met a fault.
+    met: HashMap<(Op, FaultKind), usize>,
 }
 
 impl Faults {
@@ -112,6 +137,7 @@ impl Faults {
             random: Vec::new(),
             gates: Vec::new(),
             rng,
+            met: HashMap::new(),
         }
     }
 
@@ -128,8 +154,24 @@ impl Faults {
         self.random.clear();
     }
 
+    /// Switches those off that come by chance.
+    pub(crate) fn clear_random(&mut self) {
+        self.random.clear();
+    }
+
+    /// The faults that requests of an operation met.
+    pub(crate) fn met(&self) -> &HashMap<(Op, FaultKind), usize> {
+        &self.met
+    }
+
     /// The fault of the next request of an operation.
     pub(crate) fn take(&mut self, op: Op) -> Option<FaultKind> {
+        let kind = self.draw(op)?;
+        *self.met.entry((op, kind)).or_default() += 1;
+        Some(kind)
+    }
+
+    fn draw(&mut self, op: Op) -> Option<FaultKind> {
         if let Some(at) = self
             .counted
             .iter()

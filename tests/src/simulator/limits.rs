@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
 /// Which limit a 429 names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// The rolling 10 s window.

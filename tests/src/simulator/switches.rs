@@ -22,6 +22,16 @@ impl Simulator {
         self.inner.faults().clear();
     }
 
+    /// Switches those faults off that come by chance; counted ones still wait for their request.
+    pub fn clear_chance_faults(&self) {
+        self.inner.faults().clear_random();
+    }
+
+    /// How often requests of an operation met which fault, since the start.
+    pub fn met_faults(&self) -> std::collections::HashMap<(Op, FaultKind), usize> {
+        self.inner.faults().met().clone()
+    }
+
     /// Counted faults that no request has met yet.
     pub fn pending_faults(&self) -> u32 {
         self.inner.faults().pending()

@@ -17,8 +17,10 @@ pub struct Report {
     pub warp_edits: usize,
     /// Edits in HubSpot.
     pub hubspot_edits: usize,
-    /// Faults of requests and of the relay, by kind.
-    pub faults: Vec<(&'static str, usize)>,
+    /// Faults of requests that were met, of the relay and of the database, by kind.
+    pub faults: Vec<(String, usize)>,
+    /// Faults that the seed plays and no request met.
+    pub unmet: Vec<String>,
     /// What became of the webhooks.
     pub webhooks: Vec<(&'static str, usize)>,
     /// Conflicts by strategy, kind and outcome.
@@ -106,6 +108,9 @@ impl fmt::Display for Report {
         line(f, "failed syncs open", self.failed)?;
         line(f, "diverged", self.diverged)?;
         line(f, "ledger incomplete", self.incomplete)?;
+        for what in &self.unmet {
+            writeln!(f, "no request met the fault {what}")?;
+        }
         for why in &self.unsettled {
             writeln!(f, "did not come to rest: {why}")?;
         }

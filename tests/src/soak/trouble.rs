@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::database::Database;
-use crate::simulator::{Fault, FaultKind, Op, Policy};
+use super::deck::{self, Deck};
+use crate::simulator::{Fault, Op, Simulator};
 use crate::world::World;
 
 /// The latest a request is applied after its connection was closed.
@@ -24,6 +25,8 @@ pub(crate) const LONGEST_LATE: Duration = Duration::from_millis(1_500);
 const FAULT_MS: std::ops::Range<u64> = 80..240;
 /// Pause between two crashes.
 const CRASH_MS: std::ops::Range<u64> = 2_500..5_000;
+/// Pause between two outages of HubSpot.
+const AWAY_MS: std::ops::Range<u64> = 4_000..9_000;
 /// Pause between two outages of the database.
 const OUTAGE_MS: std::ops::Range<u64> = 5_000..10_000;
 /// Pause between two looks at open conflicts.
@@ -52,6 +55,7 @@ impl Drop for Victim {
 /// Makes trouble and counts it.
 pub(crate) struct Troubles {
     rng: StdRng,
+    deck: Deck,
     calm: bool,
     config: Config,
     relays: Vec<Option<Victim>>,
@@ -70,6 +74,12 @@ impl Troubles {
         config.hubspot.requests_per_10s = RequestsPer10s::Fixed(10_000);
         let mut troubles = Troubles {
             rng: StdRng::seed_from_u64(settings.seed ^ 0xbad),
+            // A relay alone would be silent to the end.
+            deck: Deck::new(
+                settings.seed,
+                settings.chaos,
+                StdRng::seed_from_u64(settings.seed ^ 0xdec),
+            ),
             calm: settings.calm,
             config,
             relays: (0..if database.is_some() { 2 } else { 1 }).map(|_| None).collect(),
@@ -142,6 +152,14 @@ impl Troubles {
                 &[],
             )
             .await?;
+        // Longer than any wait of a try: the limit of the day.
+        world
+            .sql
+            .execute(
+                "UPDATE hubspot.queue SET due_at = now() WHERE claimed_by IS NULL AND due_at > now() + interval '1 minute'",
+                &[],
+            )
+            .await?;
         self.start_all(world)
     }
 
@@ -153,12 +171,17 @@ impl Troubles {
     pub(crate) async fn run(&mut self, world: &mut World, until: Instant) -> Result<()> {
         let mut outage = Instant::now() + Duration::from_millis(self.rng.random_range(OUTAGE_MS));
         let mut crash = Instant::now() + Duration::from_millis(self.rng.random_range(CRASH_MS));
+        let mut away = Instant::now() + Duration::from_millis(self.rng.random_range(AWAY_MS));
         let mut resolve = Instant::now() + RESOLVE;
         while Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(self.rng.random_range(FAULT_MS))).await;
             self.look_at_clocks(world).await?;
             if !self.calm && world.sim.pending_faults() < 2 {
                 self.fault(world);
+            }
+            if !self.calm && Instant::now() > away {
+                self.outage(world).await;
+                away = Instant::now() + Duration::from_millis(self.rng.random_range(AWAY_MS));
             }
             if !self.calm && Instant::now() > crash {
                 self.count("relay crashed");
@@ -213,45 +236,50 @@ impl Troubles {
         Ok(())
     }
 
+    /// Plays the next fault.
     fn fault(&mut self, world: &World) {
-        let late = u64::try_from(LONGEST_LATE.as_millis()).unwrap_or(1_500);
-        let write = Op::BatchUpdate;
-        let (what, op, kind) = match self.rng.random_range(0..100) {
-            0..18 => ("write: closed after it was applied", write, FaultKind::CloseAfterApply),
-            18..32 => ("write: 524 after it was applied", write, FaultKind::TimeoutAfterApply),
-            32..40 => (
-                "write: 502 after it was applied",
-                write,
-                FaultKind::StatusAfterApply(502),
-            ),
-            40..60 => {
-                let ms = self.rng.random_range(20..late);
-                ("write: closed, applied later", write, FaultKind::LateApply(ms))
-            }
-            60..68 => ("write: closed, never applied", write, FaultKind::CloseBeforeApply),
-            68..76 => ("write: 503", write, FaultKind::Status(503)),
-            76..82 => {
-                let ms = self.rng.random_range(20..300);
-                ("write: answered late", write, FaultKind::Delay(ms))
-            }
-            82..90 => {
-                let ms = self.rng.random_range(20..300);
-                (
-                    "write: applied and answered late",
-                    write,
-                    FaultKind::DelayBeforeApply(ms),
-                )
-            }
-            90..94 => ("read: 503", Op::BatchRead, FaultKind::Status(503)),
-            94..98 => ("read: closed", Op::BatchRead, FaultKind::CloseBeforeApply),
-            _ => ("read: 429", Op::BatchRead, FaultKind::RateLimited(Policy::Secondly)),
-        };
+        let (op, kind) = self.deck.draw();
         world.sim.fault(Fault { op, kind, times: 1 });
-        self.count(what);
     }
 
-    /// Faults by kind. The last one or two of requests may have met none.
-    pub(crate) fn counted(&self) -> Vec<(&'static str, usize)> {
-        self.counts.iter().map(|(what, count)| (*what, *count)).collect()
+    /// HubSpot is out for a moment: nothing is answered, not even a probe.
+    async fn outage(&mut self, world: &World) {
+        let (kind, ms) = self.deck.outage();
+        world.sim.fault_by_chance(Op::Any, kind, 1.0);
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        world.sim.clear_chance_faults();
+        self.count("HubSpot out");
     }
+
+    /// Faults by kind, those of requests as they were met.
+    pub(crate) fn counted(&self, sim: &Simulator) -> Vec<(String, usize)> {
+        let mut counts = met(sim);
+        for (what, count) in &self.counts {
+            *counts.entry((*what).to_owned()).or_default() += count;
+        }
+        counts.into_iter().collect()
+    }
+
+    /// Faults that should have been met and were not.
+    pub(crate) fn unmet(&self, sim: &Simulator) -> Vec<String> {
+        if self.calm {
+            return Vec::new();
+        }
+        let met = met(sim);
+        self.deck
+            .due()
+            .iter()
+            .filter(|what| !met.contains_key(*what))
+            .cloned()
+            .collect()
+    }
+}
+
+/// The faults that requests met, in words.
+fn met(sim: &Simulator) -> BTreeMap<String, usize> {
+    let mut met = BTreeMap::new();
+    for (card, count) in sim.met_faults() {
+        *met.entry(deck::label(card)).or_default() += count;
+    }
+    met
 }

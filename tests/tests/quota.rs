@@ -241,3 +241,40 @@ async fn a_stopped_relay_gives_its_slots_back() -> Result<()> {
     }
     Ok(())
 }
+
+/// With `"auto"` the limit is the one that HubSpot's answers name, also when the account gets a larger one.
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_follows_what_hubspots_answers_name() -> Result<()> {
+    let world = World::without_relay("quota_auto", |_| ()).await?;
+    world.sim.set_rate_limit(20);
+    world
+        .sql
+        .batch_execute(
+            "INSERT INTO customers (ban, company_name, status, contact, address)
+             SELECT 'Q-' || n, 'Company ' || n, 'ACTIVE', '{}', '{}' FROM generate_series(1, 9000) n",
+        )
+        .await?;
+    let text = world
+        .config_toml(&world.url, "")
+        .replace("[hubspot]\n", "[hubspot]\nrequests_per_10s = \"auto\"\n");
+    let relay = World::run_config(hubspot_relay::Config::from_toml(&text)?).await?;
+    let begun = Instant::now();
+    while world.sim.count(Op::Any) < 45 {
+        anyhow::ensure!(begun.elapsed() < Duration::from_secs(90), "the limit was not used");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let refused = || world.sim.requests().iter().filter(|r| r.status == 429).count();
+    assert!(world.sim.max_in_window(10_000) <= 20);
+    assert_eq!(refused(), 0);
+    world.sim.set_rate_limit(40);
+    while world.sim.max_in_window(10_000) <= 20 {
+        anyhow::ensure!(
+            begun.elapsed() < Duration::from_secs(180),
+            "the larger limit was not used"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    relay.stop().await;
+    assert_eq!(refused(), 0);
+    Ok(())
+}

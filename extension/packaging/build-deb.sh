@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # build-deb.sh PACKAGE MAJOR OUT: the Debian package postgresql-MAJOR-hubspot-sync, from the folder that `make ext` filled.
 #
-# DEB_REVISION (default 1) is the package's revision: 0.1.0-REVISION.
+# DEB_REVISION (default 1) is the package's revision, behind the version.
 set -euo pipefail
 package=$(realpath "${1:?the folder that make ext filled}") major=${2:?PostgreSQL major version} out=${3:?output folder}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

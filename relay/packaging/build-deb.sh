@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # build-deb.sh BINARY OUT: the Debian package hubspot-relay, from a built relay. Needs dpkg-deb and objdump, no root.
 #
-# DEB_REVISION (default 1) is the package's revision: 0.1.0-REVISION.
+# DEB_REVISION (default 1) is the package's revision, behind the version.
 set -euo pipefail
 binary=$(realpath "${1:?the built hubspot-relay}") out=${2:?output folder}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

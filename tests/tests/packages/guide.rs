@@ -6,6 +6,9 @@ use hubspot_sync_tests::simulator::{SimConfig, Simulator};
 
 use crate::root::{Root, Service, next_revision, packages_in};
 
+/// Of both packages.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes root and packages that were built before: make test-packages"]
 async fn the_guide_is_followed_in_a_clean_root_and_the_packages_upgrade_and_go() -> Result<()> {
@@ -42,7 +45,7 @@ async fn the_guide_is_followed_in_a_clean_root_and_the_packages_upgrade_and_go()
     )?;
     assert_eq!(
         listed,
-        "hubspot-relay 0.1.0-1 installed\npostgresql-15-hubspot-sync 0.1.0-1 installed\n"
+        format!("hubspot-relay {VERSION}-1 installed\npostgresql-15-hubspot-sync {VERSION}-1 installed\n")
     );
     assert_eq!(
         root.run("stat -c '%a %U %G' /etc/hubspot-relay /etc/hubspot-relay/relay.toml")?,
@@ -50,7 +53,7 @@ async fn the_guide_is_followed_in_a_clean_root_and_the_packages_upgrade_and_go()
     );
     let user = root.run("getent passwd hubspot-relay")?;
     assert!(user.contains("/nonexistent:/usr/sbin/nologin"), "{user}");
-    assert!(root.run("hubspot-relay --version")?.contains("0.1.0"));
+    assert!(root.run("hubspot-relay --version")?.contains(VERSION));
     for file in [
         "/usr/share/man/man1/hubspot-relay.1.gz",
         "/usr/share/man/man1/hubspot-relay-check.1.gz",
@@ -118,9 +121,9 @@ async fn the_guide_is_followed_in_a_clean_root_and_the_packages_upgrade_and_go()
         root.bring(&package)?;
     }
     let before = root.run("cat /etc/hubspot-relay/relay.toml")?;
-    root.run("apt-get install --yes ./*_0.1.0-2_*.deb")?;
+    root.run(&format!("apt-get install --yes ./*_{VERSION}-2_*.deb"))?;
     assert_eq!(root.run("cat /etc/hubspot-relay/relay.toml")?, before);
-    assert_eq!(root.run("dpkg-query -W -f '${Version}' hubspot-relay")?, "0.1.0-2");
+    assert_eq!(root.run("dpkg-query -W -f '${Version}' hubspot-relay")?, format!("{VERSION}-2"));
     root.run("pg_ctlcluster 15 main restart")?;
     root.psql("ALTER EXTENSION hubspot_sync UPDATE; UPDATE customers SET name = 'Acme 2' WHERE id = 42")?;
     let service = Service::start(&root)?;

@@ -123,7 +123,10 @@ async fn the_guide_is_followed_in_a_clean_root_and_the_packages_upgrade_and_go()
     let before = root.run("cat /etc/hubspot-relay/relay.toml")?;
     root.run(&format!("apt-get install --yes ./*_{VERSION}-2_*.deb"))?;
     assert_eq!(root.run("cat /etc/hubspot-relay/relay.toml")?, before);
-    assert_eq!(root.run("dpkg-query -W -f '${Version}' hubspot-relay")?, format!("{VERSION}-2"));
+    assert_eq!(
+        root.run("dpkg-query -W -f '${Version}' hubspot-relay")?,
+        format!("{VERSION}-2")
+    );
     root.run("pg_ctlcluster 15 main restart")?;
     root.psql("ALTER EXTENSION hubspot_sync UPDATE; UPDATE customers SET name = 'Acme 2' WHERE id = 42")?;
     let service = Service::start(&root)?;

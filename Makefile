@@ -201,11 +201,16 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS (600); needs nightly Rust and cargo-f
 # The relay's targets take minutes to build: here only the core's, which take seconds. Always the same inputs, so that the
 # tests fail for what was changed and not by chance.
 .PHONY: fuzz-short
-fuzz-short: ## A hundred thousand inputs for each of the core's targets; says so where nightly Rust or cargo-fuzz is missing
-	@if $(CARGO) +nightly fuzz --version >/dev/null 2>&1; then \
+fuzz-short: ## A hundred thousand inputs for each of the core's targets; says so where nightly Rust, cargo-fuzz or its crates are missing
+	@if ! $(CARGO) +nightly fuzz --version >/dev/null 2>&1; then \
+	  echo "NOT FUZZED: nightly Rust or cargo-fuzz is missing (the seeds are replayed by the tests all the same)"; \
+	elif ! why=$$(CARGO_NET_RETRY=0 $(CARGO) +nightly fetch --locked --manifest-path tests/fuzz/Cargo.toml 2>&1); then \
+	  echo "$$why" | tail -n 5 >&2; \
+	  echo "NOT FUZZED: the crates of tests/fuzz/Cargo.lock cannot be had (the seeds are replayed by the tests all the same)"; \
+	else \
 	  rm -rf $(TARGET)/fuzz/short; \
 	  $(MAKE) --no-print-directory fuzz FUZZ_TARGETS='path mapping value' FUZZ_LIMIT='-runs=100000 -seed=1' FUZZ_CORPUS=$(TARGET)/fuzz/short; \
-	else echo "NOT FUZZED: nightly Rust or cargo-fuzz is missing (the seeds are replayed by the tests all the same)"; fi
+	fi
 
 .PHONY: model
 model: ## Search the field machine's larger worlds exhaustively (minutes; the small ones are in make test)

@@ -163,26 +163,25 @@ pub struct Raised {
     pub message: String,
     /// Its SQLSTATE.
     pub state: String,
+    /// Somebody's code chose to raise it, with a SQLSTATE of its choice.
+    chosen: bool,
 }
 
 impl Raised {
     /// Whether somebody else was in the way: the same may succeed a moment later.
     pub fn is_contention(&self) -> bool {
-        matches!(self.state.as_str(), "55P03" | "40001" | "40P01")
+        !self.chosen && matches!(self.state.as_str(), "55P03" | "40001" | "40P01")
     }
 
     fn by(caught: &pg_sys::panic::CaughtError) -> Raised {
-        use pg_sys::panic::CaughtError;
-        let report = match caught {
-            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
-            CaughtError::RustPanic { ereport, .. } => ereport,
-        };
+        let report = report(caught);
         // PostgreSQL packs five characters of six bits each.
         let code = report.sql_error_code() as i32;
         let state = (0..5).map(|at| char::from((code >> (6 * at) & 0x3F) as u8 + b'0'));
         Raised {
             message: report.message().to_owned(),
             state: state.collect(),
+            chosen: is_chosen(report),
         }
     }
 }
@@ -191,7 +190,8 @@ impl Raised {
 /// message and SQLSTATE come back. The message may quote values: it goes into `failed_syncs`, never into a log line.
 ///
 /// An error that is not about what was done but about the moment (cancelled, out of time, no memory, no disk) is raised again:
-/// it must not pass for the table's or the function's own refusal. For want of a lock see [`Raised::is_contention`].
+/// it must not pass for the table's or the function's own refusal. For want of a lock see [`Raised::is_contention`]. What
+/// somebody's code raises by itself is its refusal, whatever the SQLSTATE: see [`is_chosen`].
 pub fn subtransaction<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, Raised> {
     attempt(body).map_err(|caught| match is_of_the_moment(&caught) {
         true => caught.rethrow(),
@@ -222,16 +222,31 @@ pub fn attempt<R>(body: impl FnOnce() -> R + UnwindSafe) -> Result<R, Box<pg_sys
     }
 }
 
-fn is_of_the_moment(caught: &pg_sys::panic::CaughtError) -> bool {
+/// Functions of procedural languages that raise what a user's code tells them to, with the SQLSTATE it names.
+const RAISERS: [&str; 2] = ["exec_stmt_raise", "PLy_output"];
+
+/// Whether somebody's code raised it by itself. A trigger that says `RAISE … USING ERRCODE = 'query_canceled'` refuses its
+/// row, as with any other SQLSTATE: nobody cancelled the call, and to begin it again would end in the same way for ever, with
+/// every other record's events waiting behind.
+fn is_chosen(report: &pg_sys::panic::ErrorReportWithLevel) -> bool {
+    report.function_name().is_some_and(|name| RAISERS.contains(&name))
+}
+
+fn report(caught: &pg_sys::panic::CaughtError) -> &pg_sys::panic::ErrorReportWithLevel {
     use pg_sys::panic::CaughtError;
-    let code = match caught {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report.sql_error_code(),
-        CaughtError::RustPanic { ereport, .. } => ereport.sql_error_code(),
-    };
-    matches!(
-        code,
-        PgSqlErrorCode::ERRCODE_QUERY_CANCELED
-            | PgSqlErrorCode::ERRCODE_DISK_FULL
-            | PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
-    )
+    match caught {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
+        CaughtError::RustPanic { ereport, .. } => ereport,
+    }
+}
+
+fn is_of_the_moment(caught: &pg_sys::panic::CaughtError) -> bool {
+    let report = report(caught);
+    !is_chosen(report)
+        && matches!(
+            report.sql_error_code(),
+            PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+                | PgSqlErrorCode::ERRCODE_DISK_FULL
+                | PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
+        )
 }

@@ -9,6 +9,7 @@ mod interrupted;
 mod memory;
 mod pairs;
 mod programs;
+mod raised;
 mod storm;
 
 use std::time::Duration;

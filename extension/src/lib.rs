@@ -11,6 +11,7 @@
 //! | `relay` | the relay's functions |
 //! | `conflict` | what people decide |
 //! | `privacy` | forgetting records |
+//! | `files` | whether the server's files are a copy |
 //! | `sensitive` | hashes in the place of sensitive values |
 //! | `convert` | values between the two sides' forms |
 //! | `spi`, `error`, `allocator` | the door to SQL, errors, and want of memory |
@@ -25,6 +26,7 @@ mod conflict;
 mod convert;
 mod ddl;
 mod error;
+mod files;
 mod mapping;
 mod privacy;
 mod relay;
@@ -71,7 +73,7 @@ pgrx::extension_sql_file!("../../sql/schema/46_quota.sql", name = "quota", requi
 pgrx::extension_sql_file!(
     "../../sql/schema/50_binding.sql",
     name = "binding",
-    requires = ["quota"]
+    requires = ["quota", files::files]
 );
 pgrx::extension_sql_file!("../../sql/schema/55_ddl.sql", name = "ddl", requires = ["binding"]);
 pgrx::extension_sql_file!("../../sql/schema/60_relay.sql", name = "relay", requires = ["ddl"]);
@@ -128,5 +130,10 @@ pgrx::extension_sql_file!(
     "../../sql/schema/86_page_decisions.sql",
     name = "page_decisions",
     requires = ["page"]
+);
+pgrx::extension_sql_file!(
+    "../../sql/schema/88_restore.sql",
+    name = "restore",
+    requires = ["page_decisions"]
 );
 pgrx::extension_sql_file!("../../sql/schema/90_grants.sql", name = "grants", finalize);

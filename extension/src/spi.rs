@@ -139,6 +139,9 @@ pub fn as_role<R>(role: pg_sys::Oid, body: impl FnOnce() -> R) -> R {
 /// For functions that ask what their caller may do. Behind `SECURITY DEFINER` they could learn only who the session is:
 /// a superuser who touches a table of somebody's, whose trigger calls such a function, would lend it all rights.
 pub fn as_extension<R>(body: impl FnOnce(pg_sys::Oid) -> R) -> R {
+    // Triggers are made and dropped by plain calls, which a standby would refuse with an internal error.
+    // SAFETY: a plain C call with a string that lives on; it raises an error or does nothing.
+    unsafe { pg_sys::PreventCommandIfReadOnly(c"a change of mappings".as_ptr()) };
     let owner = call_text(
         "SELECT extowner::text FROM pg_catalog.pg_extension WHERE extname = 'hubspot_sync' AND $1::text IS NOT NULL",
         &Json::Null,

@@ -6,6 +6,7 @@ CREATE TABLE hubspot.binding (
   system_identifier bigint,
   database_name     name,
   timeline_id       int,
+  files             text,
   failover          boolean NOT NULL DEFAULT false,
   armed_at          timestamptz,
   armed_by          name,
@@ -20,6 +21,7 @@ INSERT INTO hubspot.binding DEFAULT VALUES;
 COMMENT ON TABLE hubspot.binding IS
 'The one HubSpot portal this database may write to, and the identity of the database that was armed: a restored or cloned copy differs in it and is disarmed by itself. Private: use hubspot.arm, hubspot.pause, hubspot.resume and hubspot.status.';
 COMMENT ON COLUMN hubspot.binding.portal_id IS 'HubSpot portal (account) id. Null: never armed.';
+COMMENT ON COLUMN hubspot.binding.files IS 'What told the files of the server that was armed from a copy of them. Set by: hubspot.arm, from hubspot.files(). Null: unknown, and not compared.';
 COMMENT ON COLUMN hubspot.binding.clock_offset_us IS 'HubSpot''s clock minus this database''s. Unit: microseconds. Set by: hubspot.relay_complete, from HubSpot''s updatedAt against the times of the request.';
 COMMENT ON COLUMN hubspot.binding.clock_measured_at IS 'When the offset was last measured. Null: never.';
 COMMENT ON COLUMN hubspot.binding.clock_uncertainty_us IS 'How far clock_offset_us may be off: half the round trip it was measured over. Unit: microseconds. LATEST_WINS treats edits that are closer than this as a tie.';

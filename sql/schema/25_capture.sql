@@ -12,6 +12,8 @@ CREATE TABLE hubspot.capture (
   changes          json,
   application_name text
 ) WITH (autovacuum_enabled = false, vacuum_truncate = false);
+-- Without a key and in a publication of all tables, no row could be deleted. It costs something where wal_level is logical alone.
+ALTER TABLE hubspot.capture REPLICA IDENTITY FULL;
 COMMENT ON TABLE hubspot.capture IS
 'Committed row changes that no relay took over yet: one row per changed row, appended at the end of the table by the capture trigger in the application''s transaction, consumed block by block. It has no index and must not get one: order comes from where a row lies. Freed space is given back by hubspot.relay_reclaim, not by VACUUM. Private: read hubspot.outbox.';
 COMMENT ON COLUMN hubspot.capture.position IS 'Write-ahead log insert position at the capture: orders the changes of one row that lie in one block. 0: a row brought by a restore, or by hand.';

@@ -12,6 +12,7 @@ CREATE TABLE hubspot.capture_shed (
 );
 -- Not unique: two sessions that mark one record at a time must not wait for each other. By hash: a key may be long.
 CREATE INDEX capture_shed_key_idx ON hubspot.capture_shed USING hash (entity_key);
+ALTER TABLE hubspot.capture_shed REPLICA IDENTITY FULL;
 COMMENT ON TABLE hubspot.capture_shed IS
 'Records whose changes were too many to be kept one by one: their rows are compared with what is recorded once everything in hubspot.capture has been taken over. Private: read hubspot.outbox.';
 COMMENT ON COLUMN hubspot.capture_shed.since IS 'When the record was first changed past the limit: what is found counts as edited then.';

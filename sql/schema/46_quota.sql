@@ -38,6 +38,7 @@ CREATE TABLE hubspot.quota_cooling (
   free_at timestamptz NOT NULL,
   slots bigint NOT NULL
 );
+ALTER TABLE hubspot.quota_cooling REPLICA IDENTITY FULL;
 COMMENT ON TABLE hubspot.quota_cooling IS 'Private: slots that nobody holds and that HubSpot may still count.';
 COMMENT ON COLUMN hubspot.quota_cooling.budget IS 'The window.';
 COMMENT ON COLUMN hubspot.quota_cooling.free_at IS 'When they may be used again.';

@@ -12,6 +12,8 @@ END
 $$;
 COMMENT ON FUNCTION hubspot.timeline() IS 'The timeline this server writes; on a standby that of its last restart point. Private.';
 
+COMMENT ON FUNCTION hubspot.files() IS 'Number and birth of this server''s control file: a copy of the files has others. Null when the file cannot be looked at. Private.';
+
 CREATE FUNCTION hubspot.armed_reason(portal_id bigint) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE
@@ -21,6 +23,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
       THEN 'this database is a copy of the one that was armed: call hubspot.arm(portal_id) if it may write to the portal'
     WHEN NOT b.failover AND b.timeline_id <> hubspot.timeline()
       THEN 'this server was promoted from a copy: call hubspot.arm(portal_id, failover => true) if it may write to the portal'
+    -- A base backup that is started as it is has the name, the identifier and the timeline of the original.
+    WHEN NOT b.failover AND NOT pg_is_in_recovery() AND b.files <> hubspot.files()
+      THEN 'this server''s files are a copy of those of the one that was armed, or were moved to another file system: call hubspot.arm(portal_id) if it may write to the portal'
     WHEN armed_reason.portal_id IS NOT NULL AND armed_reason.portal_id <> b.portal_id
       THEN 'armed for another portal than the relay''s'
   END
@@ -41,7 +46,7 @@ BEGIN
   END IF;
   UPDATE hubspot.binding b SET portal_id = arm.portal_id, failover = arm.failover, armed_at = now(), armed_by = session_user,
     system_identifier = (SELECT s.system_identifier FROM pg_control_system() s), database_name = current_database(),
-    timeline_id = hubspot.timeline();
+    timeline_id = hubspot.timeline(), files = hubspot.files();
   IF copied THEN
     -- In a restored dump columns have other numbers.
     PERFORM hubspot.follow_table(m.source_table) FROM hubspot.object_mapping m ORDER BY m.id;
@@ -56,7 +61,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION hubspot.arm(bigint, boolean) IS
-'Binds this database to one HubSpot portal and lets the relay work. A copy of the database (other system identifier, name or timeline) is disarmed by itself until armed again; arming one queues a full reconciliation of every enabled mapping, for what happened since it was taken. failover: a promoted standby stays armed. Raises: 22023.';
+'Binds this database to one HubSpot portal and lets the relay work. A copy of the database (other system identifier, name, timeline or files) is disarmed by itself until armed again; arming one queues a full reconciliation of every enabled mapping, for what happened since it was taken. failover: a promoted standby stays armed, and so does any other physical copy. Raises: 22023.';
 
 CREATE FUNCTION hubspot.pause() RETURNS text
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -81,15 +81,15 @@ impl Cluster {
         self.signal("standby.signal")
     }
 
-    /// Makes the next start recover from the log of `primary` to a restore point, and then accept writes.
+    /// Makes the next start recover from the log in a folder to a target (a setting), and then accept writes.
     ///
     /// # Errors
     ///
     /// When files cannot be written.
-    pub fn recover_to(&self, primary: &Cluster, restore_point: &str) -> Result<()> {
+    pub fn recover_to(&self, log: &Path, target: &str) -> Result<()> {
         self.configure(&format!(
-            "restore_command = 'cp {}/pg_wal/%f %p'\nrecovery_target_name = '{restore_point}'\nrecovery_target_action = 'promote'",
-            primary.data_dir().display()
+            "restore_command = 'cp {}/%f %p'\n{target}\nrecovery_target_action = 'promote'",
+            log.display()
         ))?;
         self.signal("recovery.signal")
     }

@@ -101,3 +101,72 @@ async fn a_restored_table_has_other_column_numbers() -> Result<()> {
     );
     Ok(())
 }
+
+/// The ways a DBA restores a large database: section by section with parallel jobs, and the schema apart from the data.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_is_restored_in_parts() -> Result<()> {
+    let mut world = World::without_relay("parts", |m| {
+        m["legal_name"]["conflict_resolution"] = json!("MANUAL");
+    })
+    .await?;
+    world.start_relay("").await?;
+    let scene = scene(&mut world).await?;
+    let before = inventory(&world).await?;
+    let rows = world
+        .text("SELECT md5(string_agg(c::text, '|' ORDER BY id)) FROM customers c")
+        .await?;
+    let cluster = cluster::shared();
+    let database = world.url.rsplit('/').next().context("database")?.to_owned();
+    let file = cluster.scratch()?.join("parts.pgdump");
+    let file = file.to_str().context("path")?;
+    cluster.client("pg_dump", &database, &["--format=custom", "--file", file])?;
+    let orders: [&[&[&str]]; 3] = [
+        &[
+            &["--section=pre-data"],
+            &["--section=data", "--jobs=2"],
+            &["--section=post-data"],
+        ],
+        &[&["--schema-only"], &["--data-only", "--disable-triggers"]],
+        &[&["--jobs=3"]],
+    ];
+    for (n, order) in orders.iter().enumerate() {
+        let url = cluster.create_empty_database(&format!("parts_{n}")).await?;
+        let restored = url.rsplit('/').next().context("database")?.to_owned();
+        for part in *order {
+            let args: Vec<&str> = ["--exit-on-error"]
+                .into_iter()
+                .chain(part.iter().copied())
+                .chain([file])
+                .collect();
+            cluster
+                .client("pg_restore", &restored, &args)
+                .with_context(|| format!("{part:?}"))?;
+        }
+        move_to(&mut world, &url).await?;
+        assert_eq!(inventory(&world).await?, before, "{order:?}");
+        assert_eq!(
+            world
+                .text("SELECT md5(string_agg(c::text, '|' ORDER BY id)) FROM customers c")
+                .await?,
+            rows
+        );
+        assert!(!armed(&world).await?, "{order:?}");
+        let triggers = world
+            .text("SELECT string_agg(tgname || ' ' || tgenabled::text, ' ' ORDER BY tgname) FROM pg_trigger WHERE tgrelid = 'customers'::regclass AND NOT tgisinternal")
+            .await?;
+        assert_eq!(
+            triggers.as_deref(),
+            Some("!hubspot_capture_1 O hubspot_truncate_1 O"),
+            "{order:?}"
+        );
+        let waiting = world.count("FROM hubspot.outbox WHERE state = 'captured'").await?;
+        world
+            .update(&scene.key, &format!("company_name = 'Restored {n}'"))
+            .await?;
+        assert_eq!(
+            world.count("FROM hubspot.outbox WHERE state = 'captured'").await?,
+            waiting + 1
+        );
+    }
+    Ok(())
+}

@@ -1,9 +1,12 @@
-//! What databases go through: dumps, base backups, standbys, recovery to a point in time. A copy never writes to HubSpot before
+//! What databases go through: dumps, base backups, standbys, recovery to a point in time, publications and
+//! subscriptions. A copy never writes to HubSpot before
 //! somebody armed it, and then goes on without sending again what was delivered.
 
 mod dump;
+mod logical;
 mod physical;
 mod pitr;
+mod standby;
 
 use anyhow::{Context as _, Result};
 use hubspot_sync_tests::cluster::connect;

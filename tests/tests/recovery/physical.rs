@@ -116,3 +116,68 @@ async fn a_promoted_standby_that_was_armed_for_failover_goes_on() -> Result<()> 
     world.take_relay().context("relay")?.stop().await;
     Ok(())
 }
+
+/// A base backup that is started as it is, the usual way to a staging server, has the original's identifier, name and
+/// timeline. Its files give it away; a restart of either server does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_backup_that_is_just_started_is_disarmed() -> Result<()> {
+    const SAME: &str =
+        "SELECT system_identifier || ' ' || current_database() || ' ' || hubspot.timeline() FROM pg_control_system()";
+    let primary = Cluster::start()?;
+    let mut world = World::on(&primary, "staging", |_| ()).await?;
+    world.start_relay("").await?;
+    let (key, id) = world.linked("BAN-1", "Acme").await?;
+    world.settle().await?;
+    world.take_relay().context("relay")?.stop().await;
+    let copy = primary.base_backup()?;
+    let original = world.text(SAME).await?;
+    let database = world.url.rsplit('/').next().context("database")?.to_owned();
+    primary.restart(StopMode::Fast)?;
+    move_to(&mut world, &primary.superuser_url(&database)).await?;
+    assert!(armed(&world).await?, "the original goes on");
+
+    copy.start_server()?;
+    move_to(&mut world, &copy.superuser_url(&database)).await?;
+    assert_eq!(world.text(SAME).await?, original);
+    assert!(!armed(&world).await?, "a copy must not write");
+    let reason = world
+        .text("SELECT reason FROM hubspot.status()")
+        .await?
+        .unwrap_or_default();
+    assert!(reason.contains("files") && reason.contains("hubspot.arm"), "{reason}");
+    world.update(&key, "company_name = 'Staging'").await?;
+    let started = world
+        .text("SELECT clock_timestamp()::text")
+        .await?
+        .context("the time")?;
+    world.start_relay("").await?;
+    world
+        .until(&format!(
+            "EXISTS (SELECT 1 FROM hubspot.relay_status WHERE last_seen_at > '{started}')"
+        ))
+        .await?;
+    assert_eq!(world.count("FROM hubspot.outbox WHERE state = 'captured'").await?, 1);
+    assert_eq!(world.versions(&id, "name"), ["Acme"], "a copy has written");
+
+    let portal = world.sim.portal_id();
+    let said = world
+        .text(&format!("SELECT hubspot.arm({portal})"))
+        .await?
+        .unwrap_or_default();
+    assert!(said.contains("compared"), "{said}");
+    world.until_hubspot(&id, "name", Some("Staging")).await?;
+    world
+        .until("NOT EXISTS (SELECT 1 FROM hubspot.reconciliation_runs WHERE finished_at IS NULL)")
+        .await?;
+    world.settle().await?;
+    assert_eq!(
+        world.versions(&id, "name"),
+        ["Acme", "Staging"],
+        "nothing is sent twice"
+    );
+    world.take_relay().context("relay")?.stop().await;
+    copy.restart(StopMode::Fast)?;
+    move_to(&mut world, &copy.superuser_url(&database)).await?;
+    assert!(armed(&world).await?, "an armed copy goes on");
+    Ok(())
+}

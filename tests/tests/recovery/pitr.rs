@@ -44,7 +44,10 @@ async fn after_recovery_the_difference_is_found_and_settled_by_policy() -> Resul
     world.sql.batch_execute("SELECT pg_switch_wal()").await?;
     primary.stop_server(StopMode::Fast)?;
 
-    copy.recover_to(&primary, "before_deliveries")?;
+    copy.recover_to(
+        &primary.data_dir().join("pg_wal"),
+        "recovery_target_name = 'before_deliveries'",
+    )?;
     copy.start_server()?;
     let database = world.url.rsplit('/').next().context("database")?.to_owned();
     move_to(&mut world, &copy.superuser_url(&database)).await?;
@@ -81,6 +84,63 @@ async fn after_recovery_the_difference_is_found_and_settled_by_policy() -> Resul
             .await?,
         1
     );
+    world.take_relay().context("relay")?.stop().await;
+    Ok(())
+}
+
+/// From an archive, to a moment at which a row was there and its record was not: the record is found, not made twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_made_after_the_moment_is_found_again() -> Result<()> {
+    let primary = Cluster::start_with(&Options {
+        settings: "archive_mode = on\narchive_command = 'mkdir -p archive && cp %p archive/%f'\n".to_owned(),
+        ..Options::default()
+    })?;
+    let mut world = World::on(&primary, "moment", |m| {
+        m["company_name"]["conflict_resolution"] = json!("LATEST_WINS");
+    })
+    .await?;
+    world.start_relay("").await?;
+    world.linked("BAN-1", "Acme").await?;
+    world.settle().await?;
+    world.take_relay().context("relay")?.stop().await;
+    let copy = primary.base_backup()?;
+    let key = world.insert("BAN-2", "Beta").await?;
+    let moment = world
+        .text("SELECT clock_timestamp()::text")
+        .await?
+        .context("the time")?;
+    world.later().await?;
+    world.start_relay("").await?;
+    world.settle().await?;
+    let id = world.hubspot_id(&key).await?.context("no record")?;
+    world.update(&key, "company_name = 'Beta 2'").await?;
+    world.until_hubspot(&id, "name", Some("Beta 2")).await?;
+    world.settle().await?;
+    world.take_relay().context("relay")?.stop().await;
+    world.sim.set_webhook_url(None);
+    world.sql.batch_execute("SELECT pg_switch_wal()").await?;
+    // What is left is archived on the way down.
+    primary.stop_server(StopMode::Fast)?;
+
+    copy.recover_to(
+        &primary.data_dir().join("archive"),
+        &format!("recovery_target_time = '{moment}'"),
+    )?;
+    copy.start_server()?;
+    let database = world.url.rsplit('/').next().context("database")?.to_owned();
+    move_to(&mut world, &copy.superuser_url(&database)).await?;
+    world.until("NOT pg_is_in_recovery()").await?;
+    assert!(!armed(&world).await?, "a recovered database must not write");
+    assert_eq!(world.row(&key, "company_name").await?.as_deref(), Some("Beta"));
+    assert_eq!(world.hubspot_id(&key).await?, None);
+    let portal = world.sim.portal_id();
+    world.text(&format!("SELECT hubspot.arm({portal})")).await?;
+    world.start_relay("").await?;
+    world.until("EXISTS (SELECT 1 FROM hubspot.reconciliation_runs) AND NOT EXISTS (SELECT 1 FROM hubspot.reconciliation_runs WHERE finished_at IS NULL)").await?;
+    world.settle().await?;
+    assert_eq!(world.hubspot_id(&key).await?.as_deref(), Some(id.as_str()));
+    assert_eq!(world.versions(&id, "name"), ["Beta", "Beta 2"]);
+    assert_eq!(world.row(&key, "company_name").await?.as_deref(), Some("Beta 2"));
     world.take_relay().context("relay")?.stop().await;
     Ok(())
 }

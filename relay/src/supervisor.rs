@@ -247,6 +247,7 @@ impl Relay {
             client: self.client.clone(),
             retry: self.config.retry.clone(),
             cache_ttl: self.config.cache.ttl,
+            export_from: self.config.backfill.export_from,
             app_id: self.config.hubspot.app_id,
             metrics: self.metrics.clone(),
             status,

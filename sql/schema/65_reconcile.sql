@@ -194,7 +194,8 @@ SELECT r.id, r.entity_type, r.kind, r.direction, r.status, r.position->>'phase' 
   CASE WHEN t.total > 0 THEN least(round(100.0 * r.records / t.total, 1), 100) END AS percent,
   r.api_calls,
   -- A read for 100 records; towards HubSpot at most a write for 100 as well; a full run lists HubSpot's records besides.
-  greatest(r.api_calls, CASE WHEN r.kind IN ('full', 'backfill') THEN ceil(t.total / 100.0)::bigint
+  -- An export spares the reads: what it cost is counted, and little more comes.
+  greatest(r.api_calls, CASE WHEN r.position->'export' ? 'task' OR (r.kind = 'backfill' AND r.status = 'finished') THEN r.api_calls WHEN r.kind IN ('full', 'backfill') THEN ceil(t.total / 100.0)::bigint
     * CASE WHEN r.kind = 'full' OR r.direction = 'WARP_TO_HUBSPOT' THEN 2 ELSE 1 END END) AS estimated_calls,
   CASE WHEN r.finished_at IS NOT NULL THEN 0
     WHEN r.records > 0 AND r.started_at IS NOT NULL

@@ -91,6 +91,7 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, RelayError> {
         match db.mapping().await {
             Ok(mappings) => {
                 scopes(&client, &mappings, &mut findings).await;
+                findings.extend(exports(config, &client).await);
                 mapped(&db, &client, &mappings, &mut findings).await;
                 let portal_id = config.hubspot.portal_id.or(portal_id);
                 findings.extend(webhooks::check(config, &client, &mappings, portal_id).await);
@@ -220,6 +221,27 @@ async fn scopes(client: &Client, mappings: &[Mapping], findings: &mut Vec<Findin
             });
         }
     }
+}
+
+/// Whether first loads may read HubSpot's exports. Without them they take longer, and that is no fault.
+async fn exports(config: &Config, client: &Client) -> Option<Finding> {
+    let detail = match config.backfill.export_from {
+        0 => return None,
+        // There is no such export: an answer that says so shows that the app may ask.
+        _ => match client.export_status("0", soon()).await {
+            Err(CallError::Failed(failure)) if failure.class == FailureClass::Auth => {
+                "not granted: first loads read 100 records a call; the scope crm.export spares that"
+            }
+            Err(CallError::Failed(failure))
+                if matches!(failure.class, FailureClass::NotFound | FailureClass::Invalid) =>
+            {
+                "granted"
+            }
+            Err(_) => return None,
+            Ok(_) => "granted",
+        },
+    };
+    Some(good("right to export, for first loads", detail))
 }
 
 async fn mapped(db: &Db, client: &Client, mappings: &[Mapping], findings: &mut Vec<Finding>) {

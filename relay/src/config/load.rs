@@ -62,6 +62,7 @@ const KEYS: &[(&str, &str, Form)] = &[
     ("retry", "max_delay", Form::Text),
     ("retry", "backoff_factor", Form::Fraction),
     ("cache", "ttl", Form::Text),
+    ("backfill", "export_from", Form::Whole),
 ];
 
 /// Keys a systemd credential may carry: a file of that name in `$CREDENTIALS_DIRECTORY`.

@@ -64,6 +64,9 @@ pub struct Config {
     /// How long a value read from HubSpot may be used again.
     #[serde(default)]
     pub cache: Cache,
+    /// First loads.
+    #[serde(default)]
+    pub backfill: Backfill,
 }
 
 /// `[database]`.
@@ -332,6 +335,21 @@ impl Default for Cache {
         Self {
             ttl: Duration::from_secs(300),
         }
+    }
+}
+
+/// `[backfill]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backfill {
+    /// A backfill from HubSpot of at least this many records reads an export of HubSpot's instead of 100 records a call, where
+    /// the app has the scope `crm.export`. Default 10000; 0: never.
+    pub export_from: u64,
+}
+
+impl Default for Backfill {
+    fn default() -> Self {
+        Self { export_from: 10_000 }
     }
 }
 

@@ -29,6 +29,37 @@ pub struct Page {
     pub list: Option<ListRequest>,
     /// A page of changed records to search for.
     pub search: Option<SearchRequest>,
+    /// An export of HubSpot's: to be prepared, or to read the claims from.
+    pub export: Option<ExportRequest>,
+}
+
+/// An export of HubSpot's that spares a first load's reads.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ExportRequest {
+    /// HubSpot's object type.
+    pub object_type: String,
+    /// Properties wanted.
+    pub properties: Vec<String>,
+    /// It is to be prepared; else the page's claims are to be read from it.
+    pub prepare: bool,
+    /// Records there are to be read.
+    pub expected: u64,
+    /// HubSpot's id of it; none: it is not asked for yet.
+    pub task: Option<String>,
+    /// When it was asked for, epoch milliseconds.
+    pub asked_ms: i64,
+}
+
+/// What there is to say of an export.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExportTold {
+    /// HubSpot's id of it.
+    pub task: String,
+    /// When it was asked for, epoch milliseconds.
+    pub asked_ms: i64,
+    /// Its file is there.
+    pub ready: bool,
 }
 
 /// Records of a type to list.
@@ -76,6 +107,25 @@ pub struct Done {
     pub after: Option<String>,
     /// The run cannot go on, and why.
     pub failed: Option<String>,
+    /// The export that was to be prepared; none: there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export: Option<ExportTold>,
+    /// The observations are an export's.
+    #[serde(skip_serializing_if = "is_false")]
+    pub exported: bool,
+    /// Calls made for an export's pages.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub calls: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// One record of a listing.

@@ -59,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) gate: Gate,
     pub(crate) retry: Retry,
     pub(crate) cache_ttl: Duration,
+    /// Records from which on a first load reads an export; 0: never.
+    pub(crate) export_from: u64,
     /// Our app at HubSpot, if known.
     pub(crate) app_id: Option<i64>,
     pub(crate) metrics: Metrics,

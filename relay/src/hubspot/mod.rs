@@ -3,6 +3,7 @@
 pub(crate) mod auth;
 pub mod client;
 pub mod error;
+pub(crate) mod export;
 pub mod journal;
 pub mod model;
 pub mod paths;

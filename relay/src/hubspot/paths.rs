@@ -43,6 +43,19 @@ impl ApiVersion {
         path
     }
 
+    /// Path where exports are asked for.
+    pub fn export(self) -> String {
+        match self {
+            Self::V3 => "/crm/v3/exports/export/async".to_owned(),
+            Self::Dated(release) => format!("/crm/exports/{release}/export/async"),
+        }
+    }
+
+    /// Path of how far an export is.
+    pub fn export_status(self, task: &str) -> String {
+        format!("{}/tasks/{}/status", self.export(), segment(task))
+    }
+
     /// Path of the property definitions of an object type.
     pub fn properties(self, object_type: &str) -> String {
         let object_type = segment(object_type);

@@ -157,6 +157,7 @@ fn doing(run: &Run) -> String {
         None => "waiting for a relay",
         Some("rows") => "comparing rows",
         Some("gone") => "looking for deleted rows",
+        Some("export") => "waiting for HubSpot's export",
         Some("linked") => "comparing with HubSpot",
         Some("listing") => "looking through HubSpot's records",
         Some(_) => "ending",

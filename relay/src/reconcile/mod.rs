@@ -4,6 +4,7 @@
 //! a run whose relay died is taken over by another when its lease is over, at the page that was out.
 
 pub mod command;
+mod export;
 pub(crate) mod schedule;
 
 use std::sync::Arc;
@@ -40,8 +41,10 @@ pub(crate) async fn run(context: Arc<Context>) {
 }
 
 async fn lane(context: &Arc<Context>, changes: bool) {
+    // The file of the export that a first load is read from.
+    let mut held = None;
     while !context.stop.is_cancelled() {
-        let wait = match step(context, changes).await {
+        let wait = match step(context, changes, &mut held).await {
             Next::Again => continue,
             Next::Wait(time) => time,
         };
@@ -58,19 +61,19 @@ enum Next {
     Wait(Duration),
 }
 
-async fn step(context: &Arc<Context>, changes: bool) -> Next {
+async fn step(context: &Arc<Context>, changes: bool, held: &mut Option<export::Held>) -> Next {
     if !context.status.snapshot().may_claim() || context.gate.blocked().is_some() {
         return Next::Wait(POLL);
     }
     match ask(context, None, changes).await {
-        Ok(Some(page)) => drive(context, page, changes).await,
+        Ok(Some(page)) => drive(context, page, changes, held).await,
         Ok(None) => Next::Wait(POLL),
         Err(wait) => Next::Wait(wait),
     }
 }
 
 /// Drives a run until it is over, or something is in the way.
-async fn drive(context: &Arc<Context>, first: Page, changes: bool) -> Next {
+async fn drive(context: &Arc<Context>, first: Page, changes: bool, held: &mut Option<export::Held>) -> Next {
     let mut page = first;
     if page.page <= 1 && !page.finished {
         tracing::info!(
@@ -82,6 +85,7 @@ async fn drive(context: &Arc<Context>, first: Page, changes: bool) -> Next {
     }
     loop {
         if page.finished {
+            *held = None;
             tracing::info!(
                 event = event::RECONCILIATION,
                 run = page.run,
@@ -93,7 +97,7 @@ async fn drive(context: &Arc<Context>, first: Page, changes: bool) -> Next {
             return Next::Wait(POLL);
         }
         let purposed = for_kind(context, &page.kind);
-        let done = match work(&purposed, &page).await {
+        let done = match work(&purposed, &page, held).await {
             Ok(done) => done,
             Err(wait) => return Next::Wait(wait),
         };
@@ -130,14 +134,25 @@ async fn ask(context: &Context, done: Option<&Done>, changes: bool) -> Result<Op
 }
 
 /// Reads what a page asks for. The error is how long to wait before the page is asked for again.
-async fn work(context: &Arc<Context>, page: &Page) -> Result<Done, Duration> {
+async fn work(context: &Arc<Context>, page: &Page, held: &mut Option<export::Held>) -> Result<Done, Duration> {
     let send_by = Instant::now() + LEASE - context.client.timeout();
     let mut done = Done {
         run: page.run,
         page: page.page,
         ..Done::default()
     };
-    if !page.claims.is_empty() {
+    let mut exported = false;
+    if let Some(request) = &page.export {
+        if request.prepare {
+            export::prepare(context, request, held, &mut done).await?;
+        } else {
+            exported = export::observe(context, page, request, held, &mut done).await?;
+            if !exported {
+                done.calls += u32::try_from(page.claims.len().div_ceil(100)).unwrap_or(u32::MAX);
+            }
+        }
+    }
+    if !page.claims.is_empty() && !exported {
         let (observations, failed) = read::all(context, page.claims.clone(), round::Lease { send_by }).await;
         if failed.iter().any(|outcome| !matches!(outcome.end, End::Refused { .. })) {
             return Err(WAIT);

@@ -165,6 +165,10 @@ pub struct Behaviour {
     pub reorder_multi: bool,
     /// Creating a company needs `name` or `domain`.
     pub require_company_name: bool,
+    /// Looks at an export until it is complete.
+    pub export_looks: u32,
+    /// Exports show instants to the minute, as their files for people do.
+    pub export_minutes: bool,
     /// How a webhook shows that a property was cleared.
     pub cleared_event: ClearedForm,
 }
@@ -185,6 +189,8 @@ impl Default for Behaviour {
             reformat_numbers: false,
             reorder_multi: false,
             require_company_name: true,
+            export_looks: 2,
+            export_minutes: true,
             cleared_event: ClearedForm::Empty,
         }
     }

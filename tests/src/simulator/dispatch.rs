@@ -34,6 +34,9 @@ pub(crate) fn apply(inner: &Inner, content_type: &str, request: &ApiRequest) -> 
     if request.route.op.is_journal() {
         return inner.journal(request);
     }
+    if matches!(request.route.op, Op::ExportStart | Op::ExportStatus) {
+        return inner.exports(request);
+    }
     let usage = (request.route.op == Op::AccountUsage).then(|| {
         let limiter = inner.limiter();
         (limiter.today(), limiter.daily_limit.unwrap_or(250_000))
@@ -106,6 +109,8 @@ fn dispatch(core: &mut Core, request: &ApiRequest) -> Result<Reply, ApiError> {
         | Op::JournalSubscriptionList
         | Op::JournalSubscriptionCreate
         | Op::JournalSubscriptionDelete
+        | Op::ExportStart
+        | Op::ExportStatus
         | Op::Unknown => Err(ApiError::not_found("The requested resource does not exist")),
     }
 }

@@ -24,6 +24,7 @@ mod defaults;
 mod dispatch;
 mod errors;
 mod events;
+mod exports;
 mod faults;
 mod groups;
 mod journal;
@@ -89,6 +90,7 @@ pub(crate) struct Inner {
     webhooks: Arc<Webhooks>,
     managed: Mutex<subscriptions::Managed>,
     journal: Mutex<journal::Journal>,
+    exports: Mutex<Vec<exports::Export>>,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -157,6 +159,7 @@ impl Simulator {
             webhooks: Arc::clone(&webhooks),
             managed: Mutex::default(),
             journal: Mutex::default(),
+            exports: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: Mutex::new(Vec::new()),
             config,

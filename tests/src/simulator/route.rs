@@ -48,6 +48,8 @@ pub enum Op {
     JournalSubscriptionList,
     JournalSubscriptionCreate,
     JournalSubscriptionDelete,
+    ExportStart,
+    ExportStatus,
     /// A path that is not part of the API.
     Unknown,
 }
@@ -71,6 +73,7 @@ impl Op {
             }
             PropertyCreate | PropertyUpdate | PropertyDelete | PropertyBatchCreate | PropertyBatchArchive
             | GroupCreate | GroupUpdate | GroupDelete => vec![format!("crm.schemas.{kind}.write")],
+            ExportStart | ExportStatus => vec!["crm.export".to_owned()],
             SchemaList => vec!["crm.schemas.custom.read".to_owned()],
             Any | AccountDetails | AccountUsage | Token | WebhookSettings | WebhookSettingsSet | SubscriptionList
             | SubscriptionCreate | SubscriptionUpdate | Unknown => Vec::new(),
@@ -118,6 +121,8 @@ pub(crate) fn route(method: &str, path: &str) -> Route {
         ["crm", "v3", "properties", rest @ ..] => properties(method, rest),
         ["crm", "properties", version, rest @ ..] if VERSIONS.contains(version) => properties(method, rest),
         ["crm-object-schemas", version, "schemas"] if known(version) && method == "GET" => to(Op::SchemaList, "", ""),
+        ["crm", "v3", "exports", rest @ ..] => exports(method, rest),
+        ["crm", "exports", version, rest @ ..] if VERSIONS.contains(version) => exports(method, rest),
         ["account-info", version, "details"] if known(version) && method == "GET" => to(Op::AccountDetails, "", ""),
         ["account-info", version, "api-usage", "daily", "private-apps"] if known(version) && method == "GET" => {
             to(Op::AccountUsage, "", "")
@@ -195,6 +200,14 @@ fn objects(method: &str, parts: &[&str]) -> Option<Route> {
         _ => return None,
     };
     to(op, object_type, id)
+}
+
+fn exports(method: &str, parts: &[&str]) -> Option<Route> {
+    match (method, parts) {
+        ("POST", ["export", "async"]) => to(Op::ExportStart, "", ""),
+        ("GET", ["export", "async", "tasks", id, "status"]) => to(Op::ExportStatus, "", id),
+        _ => None,
+    }
 }
 
 /// The app stands where the others have their object type.

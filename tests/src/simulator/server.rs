@@ -54,6 +54,17 @@ pub(crate) async fn entry(State(inner): State<Arc<Inner>>, request: Request) -> 
         let (status, body) = inner.journal_file(offset, &parts);
         return respond(status, Some(body), &[]);
     }
+    if let Some(id) = parts.uri.path().strip_prefix(super::exports::FILES) {
+        return match inner.export_file(id, &parts) {
+            Ok(csv) => {
+                let mut response = Response::new(Body::from(csv));
+                let csv_type = HeaderValue::from_static("text/csv");
+                response.headers_mut().insert(header::CONTENT_TYPE, csv_type);
+                response
+            }
+            Err((status, message)) => respond(status, Some(json!({"message": message})), &[]),
+        };
+    }
     // A task of its own: a client that goes away does not undo what it asked for.
     let outcome = tokio::spawn(process(inner, parts, body, arrived)).await;
     match outcome {

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod changes;
+mod export;
 mod full;
 mod report;
 mod resume;

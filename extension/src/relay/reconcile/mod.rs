@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | rows | rows against what is recorded of them | 5,000 rows, read here |
 //! | gone | records whose rows are gone | 5,000 records, read here |
+//! | export | whether an export of HubSpot's spares the reads of an inbound backfill | one look, by the relay |
 //! | linked | records HubSpot should know | 400 records, read by the relay; of the unclear ones the history |
 //! | listing | HubSpot's records that nobody is linked to | 100 records, listed by the relay |
 //! | changed | records that HubSpot says were modified in a window of time | 200 records, searched by the relay; the history of those that differ |
@@ -19,6 +20,7 @@
 
 mod backfill;
 mod changed;
+mod export;
 mod linked;
 mod listing;
 mod rows;
@@ -27,7 +29,7 @@ mod run;
 use super::decide::Observation;
 use super::{may_work, parse};
 use crate::catalog::{Catalog, Mapping};
-use run::{Position, Run};
+use run::{Export, Position, Run};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use std::rc::Rc;
@@ -47,6 +49,14 @@ struct Done {
     after: Option<String>,
     /// The run cannot go on, and why.
     failed: Option<String>,
+    /// Of an export's page: the export; none: there is none, and records are read by batch calls.
+    export: Option<export::Told>,
+    /// The observations are an export's, as old as that.
+    #[serde(default)]
+    exported: bool,
+    /// Calls that the relay made beside those the page named.
+    #[serde(default)]
+    calls: u32,
 }
 
 /// One record of a listing or a search.
@@ -94,19 +104,28 @@ pub fn reconcile(relay_id: &str, done: Option<&Json>, changes: bool, lease_ms: i
 
 /// Takes in what the relay read, and moves the position past it.
 fn take(run: &mut Run, mapping: &Rc<Mapping>, done: Done) {
+    run.api_calls += i64::from(done.calls);
     match run.position.clone() {
         // These pages are read here: the relay only calls again.
         Position::Rows { after } => rows::page(run, mapping, after),
         Position::Gone { after } => rows::gone(run, mapping, after),
-        Position::Linked { after, history, .. } if !history.is_empty() => {
+        Position::Export { export } => run.position = export::take(run, export, done.export),
+        Position::Linked {
+            after, history, export, ..
+        } if !history.is_empty() => {
             run.histories += history.len() as i64;
             compare(run, &done.observations);
-            run.position = linked_after(after, Vec::new());
+            run.position = linked_after(after, Vec::new(), export);
         }
-        Position::Linked { upto, .. } => {
+        Position::Linked { upto, export, .. } => {
             run.records += done.observations.len() as i64;
+            // An export that did not serve for this page does not for the others.
+            let export = export.filter(|_| done.exported);
+            if let Some(export) = &export {
+                run.page_us = run.page_us.min(export.asked_us);
+            }
             let history = compare(run, &done.observations);
-            run.position = linked_after(upto, history);
+            run.position = linked_after(upto, history, export);
         }
         Position::Listing { .. } => {
             run.listed += done.listed.len() as i64;
@@ -141,16 +160,23 @@ fn work(run: &mut Run, mapping: &Rc<Mapping>) -> Option<Json> {
                 run.api_calls += calls(history.len(), 50);
                 return Some(json!({"claims": linked::claims(mapping, &history, "history")}));
             }
-            Position::Linked { after, .. } => {
+            Position::Export { export } => return Some(export::request(mapping, export.as_ref())),
+            Position::Linked { after, export, .. } => {
                 let ids = linked::after(run, mapping, after);
                 if let Some(last) = ids.last() {
-                    run.api_calls += calls(ids.len(), 100);
+                    let mut work = json!({"claims": linked::claims(mapping, &ids, "values")});
+                    match &export {
+                        // The relay counts what the export does not spare.
+                        Some(export) => work["export"] = export::named(mapping, export),
+                        None => run.api_calls += calls(ids.len(), 100),
+                    }
                     run.position = Position::Linked {
                         after,
                         upto: *last,
                         history: Vec::new(),
+                        export,
                     };
-                    return Some(json!({"claims": linked::claims(mapping, &ids, "values")}));
+                    return Some(work);
                 }
                 run.position = match run.is_backfill() {
                     true => Position::End,
@@ -186,11 +212,12 @@ fn changed_after(after: String, more: bool, history: Vec<i64>) -> Position {
     Position::Changed { after, more, history }
 }
 
-fn linked_after(after: i64, history: Vec<i64>) -> Position {
+fn linked_after(after: i64, history: Vec<i64>, export: Option<Export>) -> Position {
     Position::Linked {
         after,
         upto: after,
         history,
+        export,
     }
 }
 

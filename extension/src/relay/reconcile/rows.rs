@@ -61,6 +61,7 @@ pub fn gone(run: &mut Run, mapping: &Rc<Mapping>, after: i64) {
             after: 0,
             upto: 0,
             history: Vec::new(),
+            export: None,
         },
     };
 }

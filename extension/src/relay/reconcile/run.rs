@@ -21,6 +21,14 @@ pub enum Position {
         #[serde(default)]
         upto: i64,
         history: Vec<i64>,
+        /// The export that these pages are read from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        export: Option<Export>,
+    },
+    /// Before the linked records: an export of HubSpot's may spare their reads; none: the relay has not said yet.
+    Export {
+        #[serde(default)]
+        export: Option<Export>,
     },
     /// Records that changed, after this HubSpot id; before them, the history of these. `more`: there are others.
     Changed {
@@ -33,6 +41,17 @@ pub enum Position {
     /// Nothing is left.
     #[default]
     End,
+}
+
+/// An export of HubSpot's that a backfill reads from. It is kept with the run, so that another relay can go on with it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Export {
+    /// HubSpot's id of it.
+    pub task: String,
+    /// No later than when it was asked for, on the database's clock: what moved since is not judged by it. Unit: microseconds.
+    pub asked_us: i64,
+    /// When it was asked for, on the clock of the relay that did. Unit: milliseconds.
+    pub asked_ms: i64,
 }
 
 /// A run that this call holds: its row is locked.
@@ -104,7 +123,7 @@ FROM picked p WHERE r.id = p.id RETURNING r.id::text"#;
 /// because HubSpot's index lags.
 const BEGIN: &str = r#"
 UPDATE hubspot.reconciliation_runs r SET started_at = clock_timestamp(),
-  position = CASE WHEN r.direction = 'HUBSPOT_TO_WARP' THEN '{"phase": "linked", "after": 0, "history": []}' WHEN r.kind = 'poll' THEN '{"phase": "changed", "after": "0", "more": true, "history": []}'
+  position = CASE WHEN r.direction = 'HUBSPOT_TO_WARP' THEN '{"phase": "export"}' WHEN r.kind = 'poll' THEN '{"phase": "changed", "after": "0", "more": true, "history": []}'
     ELSE '{"phase": "rows", "after": null}' END::jsonb,
   written_since = CASE WHEN r.kind = 'full' THEN coalesce(
     (SELECT (extract(epoch FROM p.started_at) * 1000000)::bigint + c.clock_offset_us - c.clock_uncertainty_us - 60000000

@@ -22,7 +22,7 @@
 //!
 //! # Faults
 //!
-//! Each fault of requests that the simulator knows is played and counted where a request meets it ([`deck`]); one that was
+//! Each fault of requests that the simulator knows is played and counted where a request meets it (`deck`); one that was
 //! never met makes the run fail. HubSpot as a whole is out for moments, too. How strictly and in what form HubSpot answers,
 //! where its documentation leaves that open, depends on the seed.
 //!

@@ -15,6 +15,8 @@ pub struct Table {
     /// Quoted, schema-qualified name.
     pub name: String,
     pub kind: String,
+    /// Of one session alone.
+    temporary: bool,
     owner: u32,
     pub columns: Vec<Column>,
     pub primary_key: Vec<String>,
@@ -36,7 +38,7 @@ pub struct Column {
 
 const DESCRIBE: &str = r#"
 SELECT json_build_object(
-  'oid', c.oid::bigint, 'name', format('%I.%I', n.nspname, c.relname), 'kind', c.relkind::text,
+  'oid', c.oid::bigint, 'name', format('%I.%I', n.nspname, c.relname), 'kind', c.relkind::text, 'temporary', c.relpersistence = 't',
   'owner', c.relowner::bigint,
   'columns', (SELECT json_agg(json_build_object('name', a.attname, 'number', a.attnum, 'generated', a.attgenerated <> '' OR a.attidentity = 'a',
       'type_name', (WITH RECURSIVE b (oid) AS (SELECT a.atttypid UNION ALL SELECT t.typbasetype FROM b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
@@ -74,6 +76,12 @@ impl Table {
             invalid(
                 format!("{} is neither a table nor a partitioned table", table.name),
                 "map the table behind the view: a change can be captured only there",
+            );
+        }
+        if table.temporary {
+            invalid(
+                format!("{} is a temporary table", table.name),
+                "map a table that other sessions can read: the relay is one of them",
             );
         }
         if !spi::may_act_as(caller, pg_sys::Oid::from(table.owner)) {

@@ -4,11 +4,14 @@
 //! who it ran as (`RAISE LOG` is neither rolled back nor forbidden anywhere), and tries to become a superuser.
 
 mod definers;
+mod depth;
+mod escapes;
 mod install;
 mod list;
 mod names;
 mod roles;
 mod routes;
+mod temporary;
 
 use std::collections::BTreeSet;
 

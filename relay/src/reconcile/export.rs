@@ -107,15 +107,19 @@ pub(super) async fn observe(
     }
     if !held.trusted && !seen.is_empty() {
         let sample: Vec<Claim> = seen.iter().take(SAMPLE).map(|(claim, _)| (*claim).clone()).collect();
-        if let Some(property) = differing(&called(context, sample, done).await?, &seen, request.asked_ms, context) {
-            tracing::warn!(
-                event = event::RECONCILIATION,
-                property,
-                "an export holds a property in another form than the API: records are read by batch calls"
-            );
-            return Ok(false);
+        match compare(&called(context, sample, done).await?, &seen, request.asked_ms, context) {
+            Compared::Same => held.trusted = true,
+            // Each of them has changed since: the next page's are compared.
+            Compared::Nothing => {}
+            Compared::Differing(property) => {
+                tracing::warn!(
+                    event = event::RECONCILIATION,
+                    property,
+                    "an export holds a property in another form than the API: records are read by batch calls"
+                );
+                return Ok(false);
+            }
         }
-        held.trusted = true;
     }
     done.observations = seen
         .into_iter()
@@ -155,32 +159,43 @@ async fn called(context: &Arc<Context>, claims: Vec<Claim>, done: &mut Done) -> 
     }
 }
 
-/// A property of which the file holds something else than the API, in a record that did not change since the export was asked for.
-fn differing(
+/// What a comparison of the file with the API showed.
+enum Compared {
+    Same,
+    /// No record was unchanged since the export was asked for, so none could be compared.
+    Nothing,
+    /// A property of which the file holds something else.
+    Differing(String),
+}
+
+/// Compares the file with the API, by the records that did not change since the export was asked for.
+fn compare(
     called: &[Observation],
     seen: &[(&Claim, Map<String, Value>)],
     asked_ms: i64,
     context: &Context,
-) -> Option<String> {
+) -> Compared {
     let clock = context.client.clock();
     // Before this instant of HubSpot's, the file shows everything.
     let before = asked_ms + clock.map_or(0, |clock| clock.offset_ms - clock.uncertainty_ms);
-    let settled = |observation: &&Observation| {
-        observation.found == Some(true) && observation.updated_at_ms.is_some_and(|at| at < before)
-    };
     let filed: HashMap<&str, &Map<String, Value>> = seen
         .iter()
         .map(|(claim, properties)| (claim.claim.as_str(), properties))
         .collect();
-    called.iter().filter(settled).find_map(|observation| {
-        let properties = filed.get(observation.claim.as_str())?;
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (name, _) = observation
-            .properties
-            .iter()
-            .find(|(name, value)| text(Some(value)) != text(properties.get(*name)))?;
-        Some(name.clone())
-    })
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut result = Compared::Nothing;
+    for observation in called {
+        let settled = observation.found == Some(true) && observation.updated_at_ms.is_some_and(|at| at < before);
+        let Some(properties) = filed.get(observation.claim.as_str()).filter(|_| settled) else {
+            continue;
+        };
+        let mut pairs = observation.properties.iter();
+        if let Some((name, _)) = pairs.find(|(name, value)| text(Some(value)) != text(properties.get(*name))) {
+            return Compared::Differing(name.clone());
+        }
+        result = Compared::Same;
+    }
+    result
 }
 
 enum Fetched {

@@ -2,7 +2,7 @@
 
 use crate::{of_run, over};
 use anyhow::{Context as _, Result};
-use hubspot_sync_tests::simulator::Op;
+use hubspot_sync_tests::simulator::{Gate, Op};
 use hubspot_sync_tests::world::World;
 use std::time::Duration;
 
@@ -35,6 +35,17 @@ async fn backfill(world: &World) -> Result<i64> {
     Ok(world.sql.query_one(sql, &[]).await?.get(0))
 }
 
+/// Starts a relay and waits until it looks at the export it has asked for; the look is held up.
+async fn asked(world: &mut World) -> Result<Gate> {
+    let gate = world.sim.gate_before(Op::ExportStatus);
+    world.start_relay(EXPORTS).await?;
+    world.sim.set_webhook_url(None);
+    tokio::time::timeout(Duration::from_secs(60), gate.reached())
+        .await
+        .context("no export was looked at")?;
+    Ok(gate)
+}
+
 async fn brought_over(world: &World, run: i64, keys: &[String]) -> Result<()> {
     for key in keys {
         assert_eq!(world.row(key, "tier").await?.as_deref(), Some("PREMIUM"), "{key}");
@@ -52,12 +63,7 @@ async fn a_first_load_reads_an_export() -> Result<()> {
     let (mut world, keys) = loaded("export", 2_000).await?;
     let run = backfill(&world).await?;
     let reads = world.sim.count(Op::BatchRead);
-    let gate = world.sim.gate_before(Op::ExportStatus);
-    world.start_relay(EXPORTS).await?;
-    world.sim.set_webhook_url(None);
-    tokio::time::timeout(Duration::from_secs(60), gate.reached())
-        .await
-        .context("no export was looked at")?;
+    let gate = asked(&mut world).await?;
     let phase = "SELECT phase FROM hubspot.reconciliation_progress WHERE kind = 'backfill'";
     assert_eq!(world.text(phase).await?.as_deref(), Some("export"));
     // A person is faster than the load.
@@ -84,12 +90,7 @@ async fn a_first_load_reads_an_export() -> Result<()> {
 async fn another_relay_goes_on_with_the_export() -> Result<()> {
     let (mut world, keys) = loaded("export_killed", 600).await?;
     let run = backfill(&world).await?;
-    let gate = world.sim.gate_before(Op::ExportStatus);
-    world.start_relay(EXPORTS).await?;
-    world.sim.set_webhook_url(None);
-    tokio::time::timeout(Duration::from_secs(60), gate.reached())
-        .await
-        .context("no export was looked at")?;
+    let gate = asked(&mut world).await?;
     world.take_relay().context("no relay")?.crash().await;
     gate.release();
     world
